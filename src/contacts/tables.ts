@@ -1,0 +1,62 @@
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+
+/** A rowid table, because full-text search refers to rows by number (pipeline 18). */
+export const contacts = sqliteTable(
+  "contacts",
+  {
+    rowId: integer("row_id").primaryKey({ autoIncrement: false }),
+    workspaceId: text("workspace_id").notNull(),
+    id: text("id").notNull(),
+    /** A WhatsApp group one of our numbers is in has a thread of its own, never its senders' threads. */
+    kind: text("kind", { enum: ["person", "group"] }).notNull(),
+    /** `+` and digits; null for people who are known by user id only. */
+    phoneNumber: text("phone_number"),
+    waId: text("wa_id"),
+    /** Business-scoped user id (Meta, 2026). */
+    userId: text("user_id"),
+    username: text("username"),
+    name: text("name"),
+    tags: text("tags", { mode: "json" }).$type<string[]>().notNull(),
+    optedIn: integer("opted_in", { mode: "boolean" }).notNull(),
+    /** When consent last changed at its source, and the proof; null when nobody ever said. */
+    consentAt: integer("consent_at"),
+    consentProof: text("consent_proof", { mode: "json" }).$type<ConsentProof>(),
+    /** Set when an opt-out of marketing was recorded; cleared by an opt-in. */
+    optedOutAt: integer("opted_out_at"),
+    marketingBlockedUntil: integer("marketing_blocked_until"),
+    source: text("source", { enum: ["api", "import", "wordpress", "message"] }).notNull(),
+    /** The contact this one was merged into. */
+    mergedInto: text("merged_into"),
+    createdAt: integer("created_at").notNull(),
+    updatedAt: integer("updated_at").notNull(),
+    deletedAt: integer("deleted_at"),
+  },
+  (t) => [
+    // Serves: a contact by id; the list of a workspace by age.
+    uniqueIndex("contacts_id").on(t.workspaceId, t.id),
+  ],
+);
+
+export interface ConsentProof {
+  source: "keyword" | "preference" | "api" | "import" | "wordpress";
+  /** The provider's message id for a keyword, the detail text for a preference. */
+  reference: string | null;
+  at: number;
+}
+
+/** Whatever a provider may call a person by. A known sender costs no write (pipeline 10). */
+export const contactIdentities = sqliteTable(
+  "contact_identities",
+  {
+    workspaceId: text("workspace_id").notNull(),
+    kind: text("kind", { enum: ["phone", "wa", "user", "parent", "group"] }).notNull(),
+    /** Digits for phone and wa. */
+    value: text("value").notNull(),
+    contactId: text("contact_id").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.workspaceId, t.kind, t.value] }),
+    // Serves: moving a contact's identities when it is merged, changed or erased.
+    index("contact_identities_contact").on(t.workspaceId, t.contactId),
+  ],
+);

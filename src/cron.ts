@@ -1,0 +1,1 @@
+export async function runCron(_controller: ScheduledController, _env: Env): Promise<void> {}

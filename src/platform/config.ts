@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { AppError } from "./errors";
+
+const optional = z
+  .string()
+  .trim()
+  .transform((value) => (value === "" ? undefined : value))
+  .optional();
+
+const baseUrl = z.url({ protocol: /^https?$/ }).transform((value) => value.replace(/\/+$/, ""));
+
+/**
+ * Times of the sending and receiving pipelines, in ms unless named otherwise. Configuration, because queue delays and
+ * alarms ignore fake clocks: tests make them short, production keeps the defaults.
+ */
+const pipelineSchema = z
+  .object({
+    /** How long a claim is held. No call starts later than lease − 2 × providerTimeout after the claim. */
+    lease: z.int().min(100).default(90_000),
+    providerTimeout: z.int().min(20).default(15_000),
+    backoffBase: z.int().min(1).default(2_000),
+    backoffCap: z.int().min(1).default(60_000),
+    maxAttempts: z.int().min(1).max(20).default(8),
+    /** How long after an ambiguous call statuses of its number must have been arriving before it is given up. */
+    unknownAfter: z.int().min(1).default(600_000),
+    /** A number the provider blocked is tried again with one message after this time. */
+    blockedProbe: z.int().min(1).default(300_000),
+    /** Results of a batch are stored at least this often. */
+    resultEvery: z.int().min(1).default(5_000),
+    pairInterval: z.int().min(0).default(6_000),
+    pairBurst: z.int().min(1).default(45),
+    messageTtl: z.int().min(1_000).default(86_400_000),
+  })
+  .prefault({});
+
+export type PipelineSettings = z.infer<typeof pipelineSchema>;
+
+const pipelineText = z
+  .string()
+  .default("")
+  .transform((text, context) => {
+    try {
+      return text === "" ? {} : (JSON.parse(text) as unknown);
+    } catch {
+      context.addIssue({ code: "custom", message: "PIPELINE must be a JSON object" });
+      return z.NEVER;
+    }
+  })
+  .pipe(pipelineSchema);
+
+const settingsSchema = z.object({
+  SECRET_KEY: z
+    .string({ error: "SECRET_KEY is missing. Set it with: wrangler secret put SECRET_KEY" })
+    .min(32, "SECRET_KEY is too weak: it needs at least 32 characters, such as `openssl rand -base64 48` prints")
+    .refine((value) => new Set(value).size >= 10, "SECRET_KEY is too weak: it repeats few characters"),
+  SECRET_KEY_PREVIOUS: optional,
+  META_APP_ID: optional,
+  META_APP_SECRET: optional,
+  META_APP_SECRET_PREVIOUS: optional,
+  WHATSAPP_WEBHOOK_VERIFY_TOKEN: optional,
+  WHATSAPP_API_VERSION: z
+    .string()
+    .regex(/^v\d+\.\d+$/, "WHATSAPP_API_VERSION looks like v25.0")
+    .default("v25.0"),
+  META_GRAPH_URL: baseUrl.default("https://graph.facebook.com"),
+  GOOGLE_CLIENT_ID: optional,
+  GOOGLE_CERTS_URL: baseUrl.default("https://www.googleapis.com/oauth2/v3/certs"),
+  GITHUB_CLIENT_ID: optional,
+  GITHUB_CLIENT_SECRET: optional,
+  GITHUB_URL: baseUrl.default("https://github.com"),
+  GITHUB_API_URL: baseUrl.default("https://api.github.com"),
+  MAIL_HOOK_URL: optional,
+  MAIL_HOOK_SECRET: optional,
+  SIGNUP: z.enum(["open", "invite", "closed"]).default("open"),
+  PLAN_CHANGES: z.enum(["members", "operator"]).default("members"),
+  ENTERPRISE_HOURLY: z.coerce.number().int().positive().default(100_000),
+  ENTERPRISE_DAILY: z.coerce.number().int().positive().default(1_000_000),
+  SANDBOX_URL: optional,
+  PIPELINE: pipelineText,
+});
+
+export type Config = z.output<typeof settingsSchema>;
+
+const parsed = new WeakMap<object, Config>();
+
+/**
+ * The deployment's settings, parsed once per isolate. Throws `misconfigured` naming every bad setting: a Worker
+ * without a strong SECRET_KEY answers nothing else.
+ */
+export function readConfig(env: object): Config {
+  const known = parsed.get(env);
+  if (known) return known;
+  const result = settingsSchema.safeParse(env);
+  if (!result.success) {
+    const detail = result.error.issues.map((issue) => issue.message || issue.path.join(".")).join("; ");
+    throw new AppError("misconfigured", detail);
+  }
+  parsed.set(env, result.data);
+  return result.data;
+}
+
+/** The value of a setting that something needs now, or a 400 that names it (contract 22). */
+export function requireSetting<K extends keyof Config>(config: Config, name: K): NonNullable<Config[K]> {
+  const value = config[name];
+  if (value === undefined || value === null) {
+    throw new AppError("not_configured", `The setting ${name} of this deployment is missing`);
+  }
+  return value;
+}

@@ -1,0 +1,226 @@
+/**
+ * What a provider of WhatsApp is to this product. Adapters translate; only `messages/` decides what an outcome means
+ * for a message, and only `inbound/` what an event means for a workspace.
+ */
+export type ProviderName = "meta" | "360dialog" | "infobip";
+
+/** Shown to callers on a failed message. `code` is the provider's own, or one of ours such as `outcome_unknown`. */
+export interface ProviderError {
+  code: number | string;
+  title: string;
+  details: string | null;
+  /** Whether sending the same again may work. */
+  retryable: boolean;
+}
+
+/** What a number needs to call its provider; the token is opened from its sealed form for one batch and never stored. */
+export interface Connection {
+  provider: ProviderName;
+  providerNumberId: string;
+  businessId: string | null;
+  accessToken: string;
+}
+
+/** Who receives: a phone number in digits, a business-scoped user id, or a group. At least one is set. */
+export interface Recipient {
+  phone: string | null;
+  userId: string | null;
+  groupId?: string | null;
+}
+
+/** One message to send. `content` is already in the provider-neutral shape of `messages/schema.ts`. */
+export interface SendRequest {
+  /** `<message id>.<attempt>`, echoed in statuses (Meta: biz_opaque_callback_data). */
+  callbackId: string;
+  recipient: Recipient;
+  type: string;
+  content: Record<string, unknown>;
+  /** Provider id of the message this one quotes. */
+  replyTo: string | null;
+}
+
+/**
+ * The outcome of a call, as a value. `ambiguous`: the request may have arrived, so it is never sent again blindly.
+ * `blocked`: nothing of this number (or account) can be sent until somebody acts.
+ */
+export type SendOutcome =
+  | { kind: "sent"; waMessageId: string; waId: string | null; userId: string | null; held: boolean }
+  | { kind: "permanent"; error: ProviderError }
+  | { kind: "transient"; error: ProviderError; retryAfter: number | null }
+  | { kind: "ambiguous"; error: ProviderError }
+  | { kind: "blocked"; scope: "number" | "account"; error: ProviderError };
+
+/** What a provider says of a number. */
+export interface NumberInfo {
+  phoneNumber: string;
+  verifiedName: string | null;
+  qualityRating: "GREEN" | "YELLOW" | "RED" | "UNKNOWN";
+  messageLimit: number | null;
+  tier: string;
+  status: "pending" | "active" | "disabled";
+  providerStatus: string | null;
+  businessId: string | null;
+  tokenExpiresAt: number | null;
+}
+
+/** The result of a management call: what it learned, or why the provider refused (its own words). */
+export type ProviderResult<T> =
+  | { ok: true; value: T }
+  | { ok: false; refused: true; error: ProviderError }
+  | { ok: false; refused: false; reason: string };
+
+export interface Provider {
+  readonly name: ProviderName;
+  send(connection: Connection, request: SendRequest): Promise<SendOutcome>;
+  /** Marks an inbound message (and the earlier ones of its thread) read; optionally shows "typing" for up to 25 s. */
+  markRead(connection: Connection, waMessageId: string, typing: boolean): Promise<ProviderResult<null>>;
+  describeNumber(connection: Connection): Promise<ProviderResult<NumberInfo>>;
+  /** A long-lived token for a short-lived one; `expiresAt` in ms, null when it does not expire. */
+  exchangeToken(connection: Connection): Promise<ProviderResult<{ accessToken: string; expiresAt: number | null }>>;
+}
+
+// ---- inbound ----
+
+/** How a webhook names a person. Any of the first four may be missing; at least one is set for a person. */
+export interface Person {
+  /** Digits. */
+  waId: string | null;
+  userId: string | null;
+  parentUserId: string | null;
+  username: string | null;
+  name: string | null;
+}
+
+/** Which of our numbers an event is about, as the provider names it. */
+export interface EventNumber {
+  /** Meta: metadata.phone_number_id. */
+  providerNumberId: string | null;
+  /** Meta: entry[].id, the WhatsApp business account. */
+  businessId: string | null;
+  /** Digits of the display number, for events that name only it. */
+  displayDigits: string | null;
+}
+
+export interface MediaReference {
+  id: string | null;
+  url: string | null;
+  mimeType: string | null;
+  sha256: string | null;
+  fileName: string | null;
+}
+
+/** A message as it came. `content` keeps the provider's payload of its type whole. */
+export interface InboundMessage {
+  waMessageId: string;
+  type: string;
+  content: Record<string, unknown>;
+  media: MediaReference | null;
+  /** Provider id of the message it answers, and whether it was forwarded. */
+  replyTo: string | null;
+  /** ms; provider time. */
+  at: number;
+}
+
+export type StatusName = "sent" | "delivered" | "read" | "failed";
+
+interface EventBase {
+  number: EventNumber;
+  /** Place within the webhook body: the last tie-breaker of thread order. */
+  position: number;
+  /** The raw JSON of this item, kept where the event is stored whole. */
+  raw: unknown;
+}
+
+/** Everything a webhook can say, item by item. What is none of these is `unknown` and kept with its raw text. */
+export type InboundEvent = EventBase &
+  (
+    | { kind: "message"; origin: "live" | "history"; sender: Person; groupId: string | null; message: InboundMessage }
+    /** A message our side sent by another way (the phone's app, or history): outbound, never unread, no auto-reply. */
+    | {
+        kind: "echo";
+        origin: "echo" | "history";
+        recipient: Person;
+        groupId: string | null;
+        message: InboundMessage;
+        status: StatusName | null;
+      }
+    | {
+        kind: "reaction";
+        sender: Person;
+        groupId: string | null;
+        target: string;
+        emoji: string | null;
+        waMessageId: string;
+        at: number;
+      }
+    | {
+        kind: "edit";
+        sender: Person;
+        byUs: boolean;
+        target: string;
+        content: Record<string, unknown>;
+        type: string;
+        waMessageId: string;
+        at: number;
+      }
+    | { kind: "revoke"; sender: Person; byUs: boolean; target: string; waMessageId: string; at: number }
+    | {
+        kind: "status";
+        waMessageId: string;
+        /** Our callback id, when the provider echoed one. */
+        callbackId: string | null;
+        status: StatusName;
+        at: number;
+        recipient: Person | null;
+        /** Set for group statuses: counted per participant, not applied to the message. */
+        participant: string | null;
+        error: ProviderError | null;
+        pricing: Record<string, unknown> | null;
+      }
+    /** A person's number or id changed: the same contact and conversation go on under the new one. */
+    | { kind: "identity_change"; previous: Person; current: Person; at: number }
+    | { kind: "preference"; sender: Person; marketing: "stop" | "resume"; detail: string | null; at: number }
+    /** A contact of the phone's own address book (coexistence). */
+    | { kind: "contact_sync"; person: Person; action: "add" | "remove"; at: number }
+    /** Facts about templates, numbers and accounts, and everything else that is known but acts on no message. */
+    | {
+        kind: "notice";
+        topic: NoticeTopic;
+        field: string;
+        /** For `phone_quality` and `capability`: what to store on the number. */
+        numberUpdate: {
+          qualityRating?: NumberInfo["qualityRating"];
+          tier?: string;
+          messageLimit?: number | null;
+          verifiedName?: string;
+        } | null;
+      }
+    | { kind: "unknown"; field: string | null; reason: string }
+  );
+
+export type NoticeTopic =
+  | "template_status"
+  | "template_quality"
+  | "template_components"
+  | "template_category"
+  | "phone_name"
+  | "phone_quality"
+  | "capability"
+  | "account"
+  | "account_alert"
+  | "account_review"
+  | "account_settings"
+  | "username"
+  | "call"
+  | "flow"
+  | "group"
+  | "history_progress"
+  | "history_declined"
+  | "handover"
+  | "identity_check"
+  | "error"
+  | "security"
+  | "partner"
+  | "payment"
+  | "automatic"
+  | "other";
