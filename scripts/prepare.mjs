@@ -1,0 +1,90 @@
+// The build hook of wrangler.toml: makes what a local start needs and is not in the repository. `wrangler dev` runs it
+// before every build, so the usual case is one hash of a few files. For every other command it does nothing: a deploy
+// must not touch local state, and what `wrangler types` prints must not depend on it.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { ensureDevVars } from "./support/dev-vars.mjs";
+import { nodePath, ROOT, stateDir, WRANGLER, WRANGLER_ENV } from "./support/project.mjs";
+
+/** The local databases' schema as a whole: changes with any migration and with the list of databases. */
+function schemaHash() {
+  const hash = createHash("sha256").update(readFileSync(join(ROOT, "wrangler.toml")));
+  for (const folder of ["migrations/directory", "migrations/shard"]) {
+    const files = readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".sql"));
+    for (const name of files.sort()) hash.update(`\n${name}\n`).update(readFileSync(join(ROOT, folder, name)));
+  }
+  return hash.digest("hex");
+}
+
+/** @param {string} file */
+function readIfThere(file) {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+    throw error;
+  }
+}
+
+/** The bindings of the D1 databases in wrangler.toml, in its order. */
+function databases() {
+  const toml = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
+  return [...toml.matchAll(/^\[\[d1_databases\]\]\s+binding\s*=\s*"(\w+)"/gm)].map((match) => String(match[1]));
+}
+
+/**
+ * Wrangler keeps the list of applied migrations in the database, so this may run any number of times.
+ * @param {string} database @param {string} state
+ * @returns {Promise<void>}
+ */
+function applyMigrations(database, state) {
+  const args = [WRANGLER, "d1", "migrations", "apply", database, "--local", "--persist-to", state];
+  const child = spawn(nodePath(), args, {
+    cwd: ROOT,
+    env: { ...process.env, ...WRANGLER_ENV, CI: "true" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  child.stdout.on("data", (chunk) => {
+    output += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    output += chunk;
+  });
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => {
+      if (code === 0) resolve();
+      else reject(new Error(`The migrations of ${database} could not be applied:\n${output}`));
+    });
+  });
+}
+
+/** Makes `.dev.vars` if it is missing and brings the local databases up to date. */
+export async function prepare() {
+  ensureDevVars();
+  const state = stateDir();
+  // Beside the databases: who deletes them deletes the mark too.
+  const mark = join(state, "v3/d1/switchboard-schema");
+  const hash = schemaHash();
+  if (readIfThere(mark) === hash) return;
+  const names = databases();
+  if (names.length === 0) throw new Error("wrangler.toml names no D1 database");
+  await Promise.all(names.map((name) => applyMigrations(name, state)));
+  mkdirSync(join(state, "v3/d1"), { recursive: true });
+  writeFileSync(mark, hash);
+  console.log(`Local databases are up to date: ${names.join(", ")}`);
+}
+
+const calledDirectly = process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href;
+if (calledDirectly && (process.env.WRANGLER_COMMAND ?? "dev") === "dev") {
+  try {
+    await prepare();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}

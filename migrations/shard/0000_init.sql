@@ -146,6 +146,7 @@ CREATE TABLE `messages` (
 	`lease_until` integer,
 	`claim` text,
 	`attempts` integer NOT NULL,
+	`failures` integer NOT NULL,
 	`ambiguous_at` integer,
 	`error` text,
 	`pricing` text,

@@ -12,6 +12,7 @@ export const PERMISSIONS = {
   "workspace.rotate_secrets": admins,
   "members.read": everyone,
   "members.manage": admins,
+  "members.manage_owners": ["OWNER"],
   "phone_numbers.read": everyone,
   "phone_numbers.manage": admins,
   "phone_numbers.sync": everyone,
@@ -30,6 +31,7 @@ export type Permission = keyof typeof PERMISSIONS;
 /** An API key acts as ADMIN without these (contract 7). */
 const NOT_FOR_KEYS: ReadonlySet<Permission> = new Set<Permission>([
   "members.manage",
+  "members.manage_owners",
   "workspace.rotate_secrets",
   "workspace.delete",
 ]);
@@ -54,8 +56,8 @@ export function insufficient(permission: Permission): string {
 export type Access =
   /** Nobody is asked who they are: sign-up, sign-in, documents. */
   | { kind: "public" }
-  /** A provider's signature, a verify token, a one-time ticket or a signed link, checked by the operation itself. */
-  | { kind: "signed"; by: "provider" | "ticket" | "link" }
+  /** A provider's signature, a verify token, a one-time ticket, a signed link or a refresh token, checked by the operation itself. */
+  | { kind: "signed"; by: "provider" | "ticket" | "link" | "refresh_token" }
   /** A signed-in user, in no workspace. */
   | { kind: "user" }
   /** A member of the workspace, or its API key, with this permission. `item` routes name no workspace: a foreign id is a 404. */

@@ -105,7 +105,8 @@ async function byToken(rt: Runtime, token: string): Promise<Caller> {
   };
 }
 
-function may(membership: Membership, permission: Permission): boolean {
+/** Whether a caller with this membership may do it. */
+export function may(membership: Membership, permission: Permission): boolean {
   return membership.role === null ? keyMay(permission) : roleMay(membership.role, permission);
 }
 

@@ -37,7 +37,8 @@ export function operation<const R extends DeclaredRoute>(access: Access, errors:
   if (access.kind === "user") guarded.push("rate_limited");
   const codes = [...new Set(guarded)].filter((code) => !(ERRORS[code].status in route.responses));
   const credentials = access.kind === "user" || access.kind === "workspace";
-  return createRoute({
+  // Of the declared type, so that handlers and typed clients know the path, inputs and answers of each operation.
+  const full: R = {
     ...route,
     // Who calls is settled before what they say is looked at: a stranger learns nothing from a validation error.
     middleware: access.kind === "user" || access.kind === "workspace" ? [requireCaller] : [],
@@ -48,5 +49,6 @@ export function operation<const R extends DeclaredRoute>(access: Access, errors:
     ...(access.kind === "workspace"
       ? { "x-permission": access.permission, "x-roles": PERMISSIONS[access.permission], "x-item": access.item ?? false }
       : {}),
-  });
+  };
+  return createRoute<R["path"], R>(full);
 }

@@ -22,6 +22,9 @@ export interface AccessClaims {
   workspaceId: string | null;
 }
 
+/** A session ends for good this long after its sign-in, however often it is refreshed. */
+export const SESSION_MS = 30 * 86_400_000;
+
 export async function signAccessToken(rt: Runtime, claims: AccessClaims): Promise<string> {
   const now = Math.floor(rt.clock() / 1000);
   const token = new SignJWT({

@@ -50,7 +50,10 @@ export const messages = sqliteTable(
     scheduledAt: integer("scheduled_at"),
     leaseUntil: integer("lease_until"),
     claim: text("claim"),
+    /** Claims so far; `<id>.<attempts>` is the callback id of the current one, so it only ever grows. */
     attempts: integer("attempts").notNull(),
+    /** Transient refusals so far; the message fails at the configured number. */
+    failures: integer("failures").notNull(),
     /** Set when a call may have arrived and nobody knows; a status webhook or time settles it (pipeline 4). */
     ambiguousAt: integer("ambiguous_at"),
     error: text("error", { mode: "json" }).$type<ProviderError>(),
@@ -93,7 +96,7 @@ export const messageEvents = sqliteTable(
     phoneNumberId: text("phone_number_id").notNull(),
     /** Provider id of the message it is about. */
     target: text("target").notNull(),
-    kind: text("kind", { enum: ["reaction", "edit", "revoke", "group_status"] }).notNull(),
+    kind: text("kind", { enum: ["reaction", "edit", "revoke", "group_status", "status"] }).notNull(),
     /** Who did it: digits or user id; the participant of a group status. */
     actor: text("actor").notNull(),
     workspaceId: text("workspace_id").notNull(),

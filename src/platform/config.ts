@@ -9,6 +9,13 @@ const optional = z
 
 const baseUrl = z.url({ protocol: /^https?$/ }).transform((value) => value.replace(/\/+$/, ""));
 
+const origins = z
+  .string()
+  .default("")
+  .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ""))
+  .pipe(z.array(z.url({ protocol: /^https?$/, error: "LIVE_ORIGINS lists origins such as https://inbox.example.com" })))
+  .transform((urls) => urls.map((url) => new URL(url).origin));
+
 /**
  * Times of the sending and receiving pipelines, in ms unless named otherwise. Configuration, because queue delays and
  * alarms ignore fake clocks: tests make them short, production keeps the defaults.
@@ -27,6 +34,8 @@ const pipelineSchema = z
     blockedProbe: z.int().min(1).default(300_000),
     /** Results of a batch are stored at least this often. */
     resultEvery: z.int().min(1).default(5_000),
+    /** The sweep takes up what should have been handled this long ago. */
+    sweepAfter: z.int().min(0).default(60_000),
     pairInterval: z.int().min(0).default(6_000),
     pairBurst: z.int().min(1).default(45),
     messageTtl: z.int().min(1_000).default(86_400_000),
@@ -75,6 +84,8 @@ const settingsSchema = z.object({
   PLAN_CHANGES: z.enum(["members", "operator"]).default("members"),
   ENTERPRISE_HOURLY: z.coerce.number().int().positive().default(100_000),
   ENTERPRISE_DAILY: z.coerce.number().int().positive().default(1_000_000),
+  /** Origins besides our own whose pages may open live sockets, separated by commas. */
+  LIVE_ORIGINS: origins,
   SANDBOX_URL: optional,
   PIPELINE: pipelineText,
 });

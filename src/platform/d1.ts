@@ -46,6 +46,17 @@ export function isOverloaded(error: unknown): boolean {
   return error instanceof Error && /overloaded|Too many requests queued|queued for too long/i.test(errorText(error));
 }
 
+/**
+ * Whether an error may be gone at the next try: the network, a restart, an overload, a limit of the moment. What D1
+ * says of the statement itself (a constraint, a value too big) will be the same then.
+ */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof AppError) return error.code === "overloaded";
+  if (!(error instanceof Error)) return false;
+  const text = errorText(error);
+  return !/D1_ERROR.*(constraint|malformed|too big|mismatch|too many|datatype)|D1_TYPE_ERROR|D1 takes /i.test(text);
+}
+
 function errorText(error: Error): string {
   return error.cause instanceof Error ? `${error.message} ${error.cause.message}` : error.message;
 }

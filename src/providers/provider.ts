@@ -34,6 +34,7 @@ export interface SendRequest {
   callbackId: string;
   recipient: Recipient;
   type: string;
+  /** The payload of the type, as Meta names its members; the type `contacts` is `{contacts: [...]}`. */
   content: Record<string, unknown>;
   /** Provider id of the message this one quotes. */
   replyTo: string | null;
@@ -41,7 +42,8 @@ export interface SendRequest {
 
 /**
  * The outcome of a call, as a value. `ambiguous`: the request may have arrived, so it is never sent again blindly.
- * `blocked`: nothing of this number (or account) can be sent until somebody acts.
+ * `blocked`: nothing of this number (or account) can be sent until somebody acts. `retryAfter`: ms the provider asked
+ * to wait, null when it named no time.
  */
 export type SendOutcome =
   | { kind: "sent"; waMessageId: string; waId: string | null; userId: string | null; held: boolean }
@@ -60,7 +62,8 @@ export interface NumberInfo {
   status: "pending" | "active" | "disabled";
   providerStatus: string | null;
   businessId: string | null;
-  tokenExpiresAt: number | null;
+  /** ms; null: never. Undefined when the provider did not say. */
+  tokenExpiresAt: number | null | undefined;
 }
 
 /** The result of a management call: what it learned, or why the provider refused (its own words). */
@@ -75,6 +78,8 @@ export interface Provider {
   /** Marks an inbound message (and the earlier ones of its thread) read; optionally shows "typing" for up to 25 s. */
   markRead(connection: Connection, waMessageId: string, typing: boolean): Promise<ProviderResult<null>>;
   describeNumber(connection: Connection): Promise<ProviderResult<NumberInfo>>;
+  /** Asks for the webhooks of the number's business account. Safe to repeat. */
+  subscribe(connection: Connection): Promise<ProviderResult<null>>;
   /** A long-lived token for a short-lived one; `expiresAt` in ms, null when it does not expire. */
   exchangeToken(connection: Connection): Promise<ProviderResult<{ accessToken: string; expiresAt: number | null }>>;
 }
@@ -109,7 +114,10 @@ export interface MediaReference {
   fileName: string | null;
 }
 
-/** A message as it came. `content` keeps the provider's payload of its type whole. */
+/**
+ * A message as it came. `content` keeps the provider's payload of its type whole (a list under the type's own name),
+ * and beside it what else the message said: `context`, `referral`, `errors`, `identity`.
+ */
 export interface InboundMessage {
   waMessageId: string;
   type: string;
@@ -146,7 +154,9 @@ export type InboundEvent = EventBase &
       }
     | {
         kind: "reaction";
+        /** Who reacted; the person on the other side when `byUs`. The same holds for edits and revokes. */
         sender: Person;
+        byUs: boolean;
         groupId: string | null;
         target: string;
         emoji: string | null;

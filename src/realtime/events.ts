@@ -2,7 +2,8 @@ import { z } from "zod";
 
 /**
  * What browsers and integrations see happen. Every event carries `rank` (where it has a status) so that an older one
- * changes nothing on screen; a frame carries `seq` and the database `bookmark` of the write behind it.
+ * changes nothing on screen; a frame carries `seq` and the database `bookmark` of the write behind it. Who sees which
+ * event is decided in `seat.ts`: whoever may read the same over the API (`webhook_event.*`: OWNER, ADMIN and keys).
  */
 const at = z.string().describe("ISO time with milliseconds");
 
@@ -51,3 +52,5 @@ export const liveFrame = z.object({
   bookmark: z.string().nullable(),
   events: z.array(workspaceEvent),
 });
+
+export type LiveFrame = z.infer<typeof liveFrame>;

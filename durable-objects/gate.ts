@@ -1,0 +1,129 @@
+/** Why nothing is sent, and when one message may try again. */
+export interface GateClosed {
+  reason: string;
+  probeAt: number;
+}
+
+export interface Reservation {
+  /** How many may be sent now. */
+  granted: number;
+  /** Ms to wait before asking again for the rest; 0 when all were granted. */
+  wait: number;
+  /** Set when the provider blocks the number; `granted` is then 0, or 1 for a probe. */
+  closed: GateClosed | null;
+}
+
+/** How long journal entries are kept. A lease is decided on within minutes; the sweep treats older ones as ambiguous. */
+export const JOURNAL_KEPT_MS = 6 * 3_600_000;
+
+/** After the provider said "too fast", the number runs at half its rate for this long. */
+const SLOW_MS = 60_000;
+
+/**
+ * The gate of one phone number. A token bucket in memory (the provider allows n messages a second, in and out
+ * together), and in SQLite what must survive: the journal of calls about to be made, and whether the gate is closed.
+ */
+export class Gate {
+  readonly #storage: DurableObjectStorage;
+  #tokens: number | null = null;
+  #filledAt = 0;
+  #pausedUntil = 0;
+  #slowUntil = 0;
+  #closed: GateClosed | null = null;
+  #alarmSet = false;
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage;
+    storage.sql.exec("CREATE TABLE IF NOT EXISTS journal (wave INTEGER PRIMARY KEY, at INTEGER NOT NULL, entries TEXT NOT NULL)");
+    storage.sql.exec("CREATE TABLE IF NOT EXISTS closed (one INTEGER PRIMARY KEY, reason TEXT NOT NULL, probe_at INTEGER NOT NULL)");
+    const row = storage.sql.exec<{ reason: string; probe_at: number }>("SELECT reason, probe_at FROM closed").toArray()[0];
+    this.#closed = row ? { reason: row.reason, probeAt: row.probe_at } : null;
+  }
+
+  /** Takes up to `count` of this second's messages. A closed gate grants one probe when its time has come. */
+  reserve(count: number, perSecond: number, now: number, probeEvery: number): Reservation {
+    if (this.#closed) {
+      const closed = this.#closed;
+      if (now < closed.probeAt) return { granted: 0, wait: closed.probeAt - now, closed };
+      this.close({ reason: closed.reason, probeAt: now + probeEvery });
+      return { granted: 1, wait: probeEvery, closed };
+    }
+    if (now < this.#pausedUntil) return { granted: 0, wait: this.#pausedUntil - now, closed: null };
+    const rate = this.#rate(perSecond, now);
+    const tokens = this.#refill(perSecond, now);
+    const granted = Math.max(0, Math.min(count, Math.floor(tokens)));
+    this.#tokens = tokens - granted;
+    const missing = count - granted;
+    return { granted, wait: missing === 0 ? 0 : Math.ceil((missing * 1000) / rate), closed: null };
+  }
+
+  /** Inbound messages use the same throughput; they are never refused, they only leave less for sending. */
+  count(count: number, perSecond: number, now: number): void {
+    this.#tokens = Math.max(-perSecond, this.#refill(perSecond, now) - count);
+  }
+
+  /** Notes the calls of a wave, in one row, before the first of them starts: what is not in here was never called. */
+  async begin(entries: string[], now: number): Promise<void> {
+    this.#storage.sql.exec("INSERT INTO journal (at, entries) VALUES (?, ?)", now, JSON.stringify(entries));
+    if (this.#alarmSet) return;
+    this.#alarmSet = true;
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(Date.now() + JOURNAL_KEPT_MS / 2);
+  }
+
+  /** Those of the entries whose call may have started. */
+  journaled(entries: string[]): string[] {
+    return this.#storage.sql
+      .exec<{ value: string }>(
+        `SELECT DISTINCT e.value AS value FROM journal, json_each(journal.entries) e
+         WHERE e.value IN (SELECT value FROM json_each(?))`,
+        JSON.stringify(entries),
+      )
+      .toArray()
+      .map((row) => row.value);
+  }
+
+  /** The provider said "too fast": nothing until then, and half the rate for a minute. */
+  throttled(until: number, now: number): void {
+    this.#pausedUntil = Math.max(this.#pausedUntil, until);
+    this.#slowUntil = now + SLOW_MS;
+    this.#tokens = 0;
+    this.#filledAt = now;
+  }
+
+  close(closed: GateClosed): void {
+    this.#closed = closed;
+    this.#storage.sql.exec(
+      "INSERT INTO closed (one, reason, probe_at) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET reason = excluded.reason, probe_at = excluded.probe_at",
+      closed.reason,
+      closed.probeAt,
+    );
+  }
+
+  reopen(): boolean {
+    if (!this.#closed) return false;
+    this.#closed = null;
+    this.#storage.sql.exec("DELETE FROM closed");
+    return true;
+  }
+
+  async prune(now: number): Promise<void> {
+    this.#storage.sql.exec("DELETE FROM journal WHERE at < ?", now - JOURNAL_KEPT_MS);
+    const left = this.#storage.sql.exec<{ n: number }>("SELECT count(*) AS n FROM journal").one().n;
+    this.#alarmSet = left > 0;
+    if (left > 0) await this.#storage.setAlarm(now + JOURNAL_KEPT_MS / 2);
+  }
+
+  #rate(perSecond: number, now: number): number {
+    return now < this.#slowUntil ? Math.max(1, perSecond / 2) : perSecond;
+  }
+
+  /** A bucket of 1.25 s: a full queue batch of 100 passes at once at 80/s, because its calls take longer than a second. */
+  #refill(perSecond: number, now: number): number {
+    const rate = this.#rate(perSecond, now);
+    const capacity = rate * 1.25;
+    const tokens = this.#tokens === null ? capacity : this.#tokens + (Math.max(0, now - this.#filledAt) * rate) / 1000;
+    this.#filledAt = Math.max(this.#filledAt, now);
+    this.#tokens = Math.min(capacity, tokens);
+    return this.#tokens;
+  }
+}

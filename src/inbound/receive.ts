@@ -1,0 +1,117 @@
+/**
+ * Receiving a webhook (pipeline 7): bounded, authenticated over the raw bytes, split, queued, 200. No database: what is
+ * acknowledged is in the queue, and what the queue does not take is answered 500, so the provider sends it again.
+ */
+import { fromHex, safeEqual, verifyHmacSha256 } from "../platform/crypto";
+import { AppError } from "../platform/errors";
+import type { Runtime } from "../platform/runtime";
+import { splitMetaWebhook } from "../providers/meta-webhook-split";
+import type { WebhookJob } from "./jobs";
+
+/** Meta's largest webhook bodies (facts: 1.10). */
+export const MAX_WEBHOOK_BYTES = 3 * 1024 * 1024;
+/** A queue message has 128 KB and JSON escaping may nearly double a body of quotes. */
+const MAX_PART_BYTES = 60_000;
+/** One sendBatch takes 256 KB and 100 messages. */
+const MAX_SEND_BYTES = 240_000;
+const MAX_SEND_MESSAGES = 100;
+
+/** The body's bytes; 413 as soon as it is longer than it may be, whatever length it declared. */
+export async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const tooLarge = () => new AppError("too_large", `The body is larger than ${maxBytes} bytes`);
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
+  if (!request.body) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body as ReadableStream<Uint8Array>) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw tooLarge();
+    chunks.push(chunk);
+  }
+  if (chunks.length === 1 && chunks[0]) return chunks[0] as Uint8Array<ArrayBuffer>;
+  const whole = new Uint8Array(size);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
+}
+
+const SIGNATURE = /^sha256=([0-9a-f]{64})$/i;
+
+/**
+ * Whether one of the secrets signed exactly these bytes (Meta: `X-Hub-Signature-256`, over the raw body). No header, a
+ * malformed one, or no secret at all: false. Several secrets while one is rotated.
+ */
+export async function isSigned(
+  bytes: Uint8Array<ArrayBuffer>,
+  header: string | undefined,
+  secrets: readonly string[],
+): Promise<boolean> {
+  const signature = fromHex(SIGNATURE.exec(header ?? "")?.[1] ?? "");
+  if (!signature) return false;
+  for (const secret of secrets) {
+    if (await verifyHmacSha256(secret, bytes, signature)) return true;
+  }
+  return false;
+}
+
+/** The app's secrets, the current and the one being rotated out. */
+export function appSecrets(rt: Runtime): string[] {
+  return [rt.config.META_APP_SECRET, rt.config.META_APP_SECRET_PREVIOUS].filter((secret) => secret !== undefined);
+}
+
+/** Meta's handshake: the challenge, or null when the token is wrong or none is configured. */
+export async function answerChallenge(
+  rt: Runtime,
+  query: { mode?: string; token?: string; challenge?: string },
+): Promise<string | null> {
+  const expected = rt.config.WHATSAPP_WEBHOOK_VERIFY_TOKEN;
+  if (expected === undefined || query.mode !== "subscribe" || query.token === undefined) return null;
+  return (await safeEqual(query.token, expected)) ? (query.challenge ?? "") : null;
+}
+
+/** Puts a signed body into the queue, in parts. Throws when the queue (or R2, for an oversized item) refuses. */
+export async function enqueueWebhook(
+  rt: Runtime,
+  source: { provider: WebhookJob["provider"]; connection: string | null },
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<void> {
+  const receivedAt = rt.clock();
+  const text = new TextDecoder().decode(bytes);
+  const parts = splitMetaWebhook(text, MAX_PART_BYTES);
+  const base = { v: 1 as const, kind: "webhook.part" as const, ...source, receivedAt };
+  if (parts.length === 1 && parts[0] && !parts[0].oversized) {
+    await rt.env.INBOUND.send({ ...base, firstPosition: 0, body: parts[0].text } satisfies WebhookJob);
+    return;
+  }
+  const jobs: WebhookJob[] = [];
+  for (const { text: body, oversized, firstPosition } of parts) {
+    jobs.push(oversized ? { ...base, firstPosition, r2Key: await putLarge(rt, body) } : { ...base, firstPosition, body });
+  }
+  for (const batch of inBatches(jobs)) await rt.env.INBOUND.sendBatch(batch.map((body) => ({ body })));
+}
+
+async function putLarge(rt: Runtime, body: string): Promise<string> {
+  const key = `webhooks/${rt.newId()}.json`;
+  await rt.env.MEDIA.put(key, body);
+  return key;
+}
+
+function inBatches(jobs: readonly WebhookJob[]): WebhookJob[][] {
+  const batches: WebhookJob[][] = [];
+  let size = 0;
+  for (const job of jobs) {
+    const bytes = new TextEncoder().encode(JSON.stringify(job)).byteLength + 100;
+    const current = batches.at(-1);
+    if (current && current.length < MAX_SEND_MESSAGES && size + bytes <= MAX_SEND_BYTES) {
+      current.push(job);
+      size += bytes;
+    } else {
+      batches.push([job]);
+      size = bytes;
+    }
+  }
+  return batches;
+}
