@@ -34,9 +34,15 @@ export class Gate {
 
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
-    storage.sql.exec("CREATE TABLE IF NOT EXISTS journal (wave INTEGER PRIMARY KEY, at INTEGER NOT NULL, entries TEXT NOT NULL)");
-    storage.sql.exec("CREATE TABLE IF NOT EXISTS closed (one INTEGER PRIMARY KEY, reason TEXT NOT NULL, probe_at INTEGER NOT NULL)");
-    const row = storage.sql.exec<{ reason: string; probe_at: number }>("SELECT reason, probe_at FROM closed").toArray()[0];
+    storage.sql.exec(
+      "CREATE TABLE IF NOT EXISTS journal (wave INTEGER PRIMARY KEY, at INTEGER NOT NULL, entries TEXT NOT NULL)",
+    );
+    storage.sql.exec(
+      "CREATE TABLE IF NOT EXISTS closed (one INTEGER PRIMARY KEY, reason TEXT NOT NULL, probe_at INTEGER NOT NULL)",
+    );
+    const row = storage.sql
+      .exec<{ reason: string; probe_at: number }>("SELECT reason, probe_at FROM closed")
+      .toArray()[0];
     this.#closed = row ? { reason: row.reason, probeAt: row.probe_at } : null;
   }
 

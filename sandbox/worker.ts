@@ -15,6 +15,9 @@ const DOWNLOAD_HOST = "lookaside.fbsbx.com";
 
 const controlApp = new Hono<{ Bindings: SandboxEnv }>().route("/sandbox", control);
 const downloads = new Hono<{ Bindings: SandboxEnv }>().get("/whatsapp_business/attachments/", downloadMedia);
+downloads.onError((error) => {
+  throw error;
+});
 
 export default {
   async fetch(request, env, ctx) {

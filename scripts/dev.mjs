@@ -5,7 +5,7 @@ import { prepare } from "./prepare.mjs";
 import { fireCrons } from "./support/cron.mjs";
 import { readDevVars } from "./support/dev-vars.mjs";
 import { alsoOnIpv6, freePort, isFree } from "./support/ports.mjs";
-import { onParentDeath, startGuarded } from "./support/processes.mjs";
+import { onParentDeath, serveGuarded } from "./support/processes.mjs";
 import { ROOT, stateDir, WRANGLER, WRANGLER_ENV } from "./support/project.mjs";
 import { DEMO_USER, seedDemo } from "./support/seed.mjs";
 
@@ -56,9 +56,9 @@ async function startWorker(name, config, port, state, vars) {
   args.push("--inspector-port", String(await freePort()), "--show-interactive-dev-session=false");
   for (const [key, value] of Object.entries(vars)) args.push("--var", `${key}:${value}`);
   const env = { ...WRANGLER_ENV, STATE_DIR: stateDir(), WRANGLER_REGISTRY_PATH: join(state, "registry") };
-  const child = startGuarded(name, args, env);
+  const child = serveGuarded(name, args, env);
   running.push(child);
-  void child.ended.then((how) => {
+  void child.ended.then(({ how }) => {
     if (!stopping) void stop(1, `The ${name} ${how}`);
   });
   await alsoOnIpv6(port);

@@ -63,20 +63,27 @@ function applyMigrations(database, state) {
   });
 }
 
-/** Makes `.dev.vars` if it is missing and brings the local databases up to date. */
-export async function prepare() {
-  ensureDevVars();
-  const state = stateDir();
+/**
+ * Brings the local databases up to date.
+ * @param {string} state the folder they live in
+ */
+export async function prepareDatabases(state) {
   // Beside the databases: who deletes them deletes the mark too.
   const mark = join(state, "v3/d1/switchboard-schema");
   const hash = schemaHash();
   if (readIfThere(mark) === hash) return;
   const names = databases();
   if (names.length === 0) throw new Error("wrangler.toml names no D1 database");
-  await Promise.all(names.map((name) => applyMigrations(name, state)));
+  // One after the other: two at once find the state folder's own index locked.
+  for (const name of names) await applyMigrations(name, state);
   mkdirSync(join(state, "v3/d1"), { recursive: true });
   writeFileSync(mark, hash);
-  console.log(`Local databases are up to date: ${names.join(", ")}`);
+}
+
+/** Makes what a start on this machine needs: `.dev.vars` and the databases. */
+export async function prepare() {
+  ensureDevVars();
+  await prepareDatabases(stateDir());
 }
 
 const calledDirectly = process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href;

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { checkImportRules } from "./check-import-rules.mjs";
+import { buildApp } from "./support/build-app.mjs";
 import { nodePath, ROOT, WRANGLER_ENV } from "./support/project.mjs";
 
 /** The budget of the minified Worker, bytes (architecture.md 6). */
@@ -34,12 +35,11 @@ async function importRules() {
   if (wrong.length > 0) throw new Error(wrong.join("\n"));
 }
 
-/** The bundle as it would be deployed, without an account. */
+/** The bundle as it would be deployed, within its budget. */
 async function build() {
   const folder = mkdtempSync(join(tmpdir(), "switchboard-build-"));
   try {
-    await run("wrangler", "deploy", "--dry-run", "--outdir", folder);
-    const bytes = statSync(join(folder, "worker.js")).size;
+    const bytes = statSync(await buildApp(folder)).size;
     console.log(`Bundle: ${Math.ceil(bytes / 1024)} KiB of at most ${BUNDLE_LIMIT / 1024} KiB`);
     if (bytes > BUNDLE_LIMIT) throw new Error("The bundle is larger than its budget");
   } finally {

@@ -3,6 +3,7 @@ import { conversationRoutes } from "./conversations/routes";
 import { inboundRoutes } from "./inbound/routes";
 import { webhookRoutes } from "./inbound/routes-webhook";
 import { messageRoutes } from "./messages/routes";
+import { phoneNumberRoutes } from "./phone-numbers/routes";
 import { anyOrigin, bounded, createRouter, frame, referenceErrors } from "./platform/app";
 import { AppError } from "./platform/errors";
 import { realtimeRoutes } from "./realtime/routes";
@@ -35,6 +36,7 @@ export const api = app
   .route("/", authRoutes)
   .route("/", workspaceRoutes)
   .route("/", memberRoutes)
+  .route("/", phoneNumberRoutes)
   .route("/", messageRoutes)
   .route("/", conversationRoutes)
   .route("/", webhookRoutes)

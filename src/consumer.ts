@@ -24,7 +24,11 @@ const RETRY_CAP = 1200;
 type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<void>;
 
 /** Handles one batch of one queue. Never throws: what went wrong is retried with a delay. */
-export async function consume(batch: MessageBatch<unknown>, env: Env, overrides?: Parameters<typeof createRuntime>[1]): Promise<void> {
+export async function consume(
+  batch: MessageBatch<unknown>,
+  env: Env,
+  overrides?: Parameters<typeof createRuntime>[1],
+): Promise<void> {
   const startedAt = Date.now();
   try {
     const rt = createRuntime(env, overrides);
@@ -63,7 +67,12 @@ export async function consume(batch: MessageBatch<unknown>, env: Env, overrides?
   }
 }
 
-async function settle<T>(rt: Runtime, batch: MessageBatch<unknown>, schema: z.ZodType<T>, handler: Handler<T>): Promise<void> {
+async function settle<T>(
+  rt: Runtime,
+  batch: MessageBatch<unknown>,
+  schema: z.ZodType<T>,
+  handler: Handler<T>,
+): Promise<void> {
   const jobs: T[] = [];
   for (const message of batch.messages) {
     const job = schema.safeParse(message.body);

@@ -24,11 +24,16 @@ async function everyShard(rt: Runtime, run: (number: number) => Promise<void>): 
   const results = await Promise.allSettled(shardNumbers(rt.env).map(run));
   const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
   // One shard that does not answer must not keep the others from their turn; then it is an error all the same.
-  if (failures.length > 0) throw new AggregateError(failures, `${failures.length} shards failed: ${String(failures[0])}`);
+  if (failures.length > 0)
+    throw new AggregateError(failures, `${failures.length} shards failed: ${String(failures[0])}`);
 }
 
 /** Runs the tasks of one cron expression at its scheduled time. Throws after all had their turn if any failed. */
-export async function runCron(controller: ScheduledController, env: Env, overrides?: Parameters<typeof createRuntime>[1]): Promise<void> {
+export async function runCron(
+  controller: ScheduledController,
+  env: Env,
+  overrides?: Parameters<typeof createRuntime>[1],
+): Promise<void> {
   const rt = createRuntime(env, { clock: () => controller.scheduledTime, ...overrides });
   const tasks = TASKS[controller.cron];
   if (!tasks) throw new Error(`No tasks for the cron expression ${controller.cron}`);

@@ -134,7 +134,7 @@ describe("a workspace, as documented", () => {
       (await read(await user.call("POST", "/api/workspaces", { name: given }), workspaceShape, 201)).slug;
     const slugs = await Promise.all(Array.from({ length: 6 }, () => make(name)));
     expect(new Set(slugs).size).toBe(6);
-    for (const slug of slugs) expect(slug).toMatch(/^cafe-[0-9a-f-]+$/);
+    for (const slug of slugs) expect(slug).toMatch(/^cafe-[0-9a-f-]+-co(-[0-9a-f-]+)?$/);
     expect(await make("会社")).toMatch(/^workspace/);
   });
 

@@ -67,6 +67,10 @@ graph.get("/:id", (c) =>
 graph.post("/:id", async (c) => run(c, { kind: "node.post", id: c.req.param("id"), params: await readParams(c) }));
 graph.delete("/:id", (c) => run(c, { kind: "node.delete", id: c.req.param("id") }));
 
+// A broken connection is an error that must reach the caller's fetch: Hono would make a 500 of it.
+graph.onError((error) => {
+  throw error;
+});
 graph.notFound((c) => respond(unknownPath(new URL(c.req.url).pathname).answer(), modeOf(c)));
 
 /** The request below its version, or the answer to a version that does not exist. */

@@ -47,7 +47,7 @@ export class Core {
     this.settings = new SettingsStore(storage, config.MODE);
     this.accounts = new Accounts(storage, clock, this.settings, config.APP_URL);
     this.media = new MediaIndex(storage, clock, this.settings, config.META_APP_SECRET);
-    this.outbox = new Outbox(storage, clock, onDue);
+    this.outbox = new Outbox(storage, clock, onDue, (wabaId) => this.accounts.isSubscribed(wabaId));
     this.templates = new Templates(storage, clock, this.settings, this.outbox, onDue);
     this.customers = new Customers(storage, clock, this.settings, this.accounts, this.media, this.outbox);
     this.statuses = new Statuses(clock, this.settings, this.customers, this.outbox);
@@ -70,8 +70,8 @@ export class Core {
     this.faults.clear();
   }
 
-  /** Delivers what is due and reviews templates. Answers when it wants to be called again, in ms; null for never. */
-  async run(): Promise<number | null> {
+  /** Delivers what is due and reviews templates. */
+  async run(): Promise<void> {
     const settings = this.settings.get();
     const now = this.clock();
     this.templates.reviewDue(now);
@@ -80,9 +80,9 @@ export class Core {
       if (rows.length > 0) await this.courier.deliver(rows, settings);
       this.outbox.prune();
     }
-    return this.nextDue();
   }
 
+  /** When something falls due next, in ms; null for never. */
   nextDue(): number | null {
     const dues = [this.templates.nextReview(), this.settings.get().auto_deliver ? this.outbox.nextDue() : null];
     const waiting = dues.filter((due) => due !== null);

@@ -39,14 +39,18 @@ export class Outbox {
   private readonly storage: Storage;
   private readonly clock: Clock;
   private readonly onDue: (due: number) => void;
+  private readonly isSubscribed: (wabaId: string) => boolean;
 
-  constructor(storage: Storage, clock: Clock, onDue: (due: number) => void) {
+  constructor(storage: Storage, clock: Clock, onDue: (due: number) => void, isSubscribed: (wabaId: string) => boolean) {
     this.storage = storage;
     this.clock = clock;
     this.onDue = onDue;
+    this.isSubscribed = isSubscribed;
   }
 
+  /** Nothing is kept for an account that took its subscription back. */
   add(event: WebhookItem, delay: number): void {
+    if (!this.isSubscribed(event.wabaId)) return;
     const now = this.clock();
     this.storage.sql.exec(
       "INSERT INTO outbox (waba_id, phone_id, field, list, item, contacts, created_at, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -86,7 +90,7 @@ export class Outbox {
   settle(items: OutboxRow[], status: number): void {
     const now = this.clock();
     const seqs = JSON.stringify(items.map(({ seq }) => seq));
-    if (status === 200) {
+    if (status > 0) {
       this.storage.sql.exec(
         "UPDATE outbox SET settled_at = coalesce(settled_at, ?2), last_status = ?3, attempts = attempts + 1 WHERE seq IN (SELECT value FROM json_each(?1))",
         seqs,
@@ -109,13 +113,14 @@ export class Outbox {
   /** Everything again that was created at or after `since`, as when Meta repeats itself. */
   redeliver(since: number): number {
     const now = this.clock();
-    const { rowsWritten } = this.storage.sql.exec(
-      "UPDATE outbox SET settled_at = NULL, due = ? WHERE settled_at IS NOT NULL AND created_at >= ?",
+    const again = this.storage.sql.exec(
+      "UPDATE outbox SET settled_at = NULL, due = ? WHERE settled_at IS NOT NULL AND created_at >= ? RETURNING seq",
       now,
       since,
     );
-    if (rowsWritten > 0) this.onDue(now);
-    return rowsWritten;
+    const items = again.toArray().length;
+    if (items > 0) this.onDue(now);
+    return items;
   }
 
   prune(): void {

@@ -24,15 +24,18 @@ export class SandboxState extends DurableObject<SandboxEnv> {
           onDue: (due) => this.wakeAt(due),
         })
       : null;
+    this.wakeForNext();
   }
 
   /** Answers one command. Refusals are answers; only a defect of the sandbox throws. */
   async perform(command: Command): Promise<Answer> {
     if (!this.core) return answer({ error: "The sandbox is not configured" }, 503);
     try {
-      return command.surface === "graph"
-        ? await performGraph(this.core, command)
-        : await performControl(this.core, command);
+      if (command.surface === "graph") return await performGraph(this.core, command);
+      const given = await performControl(this.core, command);
+      // An order may have switched delivery on.
+      this.wakeForNext();
+      return given;
     } catch (error) {
       if (error instanceof ControlError) return answer({ error: error.message }, error.status);
       throw error;
@@ -43,13 +46,18 @@ export class SandboxState extends DurableObject<SandboxEnv> {
     this.alarmAt = null;
     if (!this.core) return;
     try {
-      const next = await this.core.run();
-      if (next !== null) this.wakeAt(next);
+      await this.core.run();
+      this.wakeForNext();
     } catch (error) {
       // An alarm that fails often is given up by the platform, and unsettled webhooks must not be.
       console.log(JSON.stringify({ event: "sandbox_alarm_failed", error: String(error) }));
       this.wakeAt(Date.now() + 1_000);
     }
+  }
+
+  private wakeForNext(): void {
+    const next = this.core?.nextDue() ?? null;
+    if (next !== null) this.wakeAt(next);
   }
 
   /** In tests there is no timer at all: webhooks go out on a flush, reviews are ordered. */

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { nodePath, ROOT } from "./project.mjs";
+import { nodePath, ROOT, WRANGLER_ENV } from "./project.mjs";
 
 const GUARD = join(ROOT, "scripts/support/guard.mjs");
 
@@ -14,24 +14,62 @@ const NOISE = [
 
 /**
  * @typedef {object} Started
- * @property {Promise<string>} ended resolves with how it ended; never rejects
+ * @property {Promise<{ code: number | null, how: string }>} ended its exit code, null when it had none; never rejects
  * @property {() => Promise<void>} stop ends its whole process group; resolves when nothing of it is left
  */
 
 /**
  * Starts a Node program in a process group of its own that ends with this process, however this process ends.
- * @param {string} name in front of each line it prints
- * @param {string[]} args
+ * @param {string[]} args of Node
  * @param {Record<string, string>} env
- * @returns {Started}
+ * @param {"inherit" | "pipe"} output
  */
-export function startGuarded(name, args, env) {
+function guarded(args, env, output) {
   const guard = spawn(nodePath(), [GUARD, nodePath(), ...args], {
     cwd: ROOT,
     detached: true,
     env: { ...process.env, ...env },
-    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    stdio: ["ignore", output, output, "ipc"],
   });
+  /** @type {{ code: number | null, how: string }} */
+  let ending = { code: null, how: "was ended" };
+  guard.on("message", (/** @type {{ code: number | null, signal: string | null }} */ { code, signal }) => {
+    ending = { code, how: signal ? `was ended by ${signal}` : `ended with code ${code}` };
+  });
+  /** @type {Started["ended"]} */
+  const ended = new Promise((resolve) => {
+    guard.once("error", (error) => resolve({ code: null, how: `could not start: ${error.message}` }));
+    // Not "close": that one never comes after a disconnect from this side.
+    guard.once("exit", () => {
+      endGroup(guard.pid);
+      resolve(ending);
+    });
+  });
+  const stop = async () => {
+    if (guard.connected) guard.disconnect();
+    await ended;
+  };
+  return { guard, ended, stop };
+}
+
+/**
+ * Starts a program that speaks for itself and uses wrangler as a library.
+ * @param {string[]} args of Node
+ * @returns {Started}
+ */
+export function runGuarded(args) {
+  return guarded(args, WRANGLER_ENV, "inherit");
+}
+
+/**
+ * Starts a server whose lines are shown with its name in front.
+ * @param {string} name
+ * @param {string[]} args of Node
+ * @param {Record<string, string>} env
+ * @returns {Started}
+ */
+export function serveGuarded(name, args, env) {
+  const { guard, ended, stop } = guarded(args, env, "pipe");
   let stopped = false;
   for (const stream of [guard.stdout, guard.stderr]) {
     if (!stream) continue;
@@ -39,25 +77,11 @@ export function startGuarded(name, args, env) {
       if (!stopped && !NOISE.some((pattern) => pattern.test(line))) console.log(`${name} | ${line}`);
     });
   }
-  let ending = "was ended";
-  guard.on("message", (/** @type {{ code: number | null, signal: string | null }} */ { code, signal }) => {
-    ending = signal ? `was ended by ${signal}` : `ended with code ${code}`;
-  });
-  /** @type {Promise<string>} */
-  const ended = new Promise((resolve) => {
-    guard.once("error", (error) => resolve(`could not start: ${error.message}`));
-    // Not "close": that one never comes after a disconnect from this side.
-    guard.once("exit", () => {
-      endGroup(guard.pid);
-      resolve(ending);
-    });
-  });
   return {
     ended,
-    stop: async () => {
+    stop: () => {
       stopped = true;
-      if (guard.connected) guard.disconnect();
-      await ended;
+      return stop();
     },
   };
 }

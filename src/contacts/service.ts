@@ -22,8 +22,12 @@ export async function learnIdentities(
   learned: readonly LearnedIdentity[],
 ): Promise<void> {
   const rows = learned.flatMap((l): (Identity & { contactId: string })[] => [
-    ...(l.waId === null ? [] : [{ workspaceId: l.workspaceId, kind: "wa" as const, value: l.waId, contactId: l.contactId }]),
-    ...(l.userId === null ? [] : [{ workspaceId: l.workspaceId, kind: "user" as const, value: l.userId, contactId: l.contactId }]),
+    ...(l.waId === null
+      ? []
+      : [{ workspaceId: l.workspaceId, kind: "wa" as const, value: l.waId, contactId: l.contactId }]),
+    ...(l.userId === null
+      ? []
+      : [{ workspaceId: l.workspaceId, kind: "user" as const, value: l.userId, contactId: l.contactId }]),
   ]);
   if (rows.length === 0) return;
   await db.batch([insertIdentities(rows)]);
@@ -31,9 +35,17 @@ export async function learnIdentities(
   await orderMerges(
     rt,
     rows.flatMap((row) => {
-      const owner = owners.find((o) => o.workspaceId === row.workspaceId && o.kind === row.kind && o.value === row.value);
+      const owner = owners.find(
+        (o) => o.workspaceId === row.workspaceId && o.kind === row.kind && o.value === row.value,
+      );
       if (!owner || owner.contactId === row.contactId) return [];
-      return [{ workspaceId: row.workspaceId, shard: shardNumber, contactIds: [row.contactId, owner.contactId] as [string, string] }];
+      return [
+        {
+          workspaceId: row.workspaceId,
+          shard: shardNumber,
+          contactIds: [row.contactId, owner.contactId] as [string, string],
+        },
+      ];
     }),
   );
 }

@@ -13,10 +13,18 @@ export interface Identity {
   value: string;
 }
 
-const ownerRow = z.object({ ws: z.string(), kind: z.enum(["phone", "wa", "user", "parent", "group"]), value: z.string(), contact_id: z.string() });
+const ownerRow = z.object({
+  ws: z.string(),
+  kind: z.enum(["phone", "wa", "user", "parent", "group"]),
+  value: z.string(),
+  contact_id: z.string(),
+});
 
 /** Who owns which identity now. */
-export async function selectOwners(db: Db, identities: readonly Identity[]): Promise<(Identity & { contactId: string })[]> {
+export async function selectOwners(
+  db: Db,
+  identities: readonly Identity[],
+): Promise<(Identity & { contactId: string })[]> {
   if (identities.length === 0) return [];
   const rows = await db.all(
     `SELECT i.workspace_id AS ws, i.kind AS kind, i.value AS value, i.contact_id AS contact_id FROM json_each(?1) j CROSS JOIN contact_identities i

@@ -80,7 +80,8 @@ function shape(conversation: Conversation): z.input<typeof conversationResource>
             preview: conversation.lastMessagePreview ?? "",
             at: isoSeconds(conversation.lastMessageAt),
           },
-    service_window_expires_at: conversation.lastInboundAt === null ? null : isoSeconds(conversation.lastInboundAt + SERVICE_WINDOW),
+    service_window_expires_at:
+      conversation.lastInboundAt === null ? null : isoSeconds(conversation.lastInboundAt + SERVICE_WINDOW),
     read_at: isoSecondsOrNull(conversation.readAt),
     created_at: isoSeconds(conversation.createdAt),
     updated_at: isoSeconds(conversation.updatedAt),
@@ -91,7 +92,10 @@ export const conversationRoutes = createRouter()
   .openapi(list, async (c) => {
     const query = c.req.valid("query");
     const scope = await enterWorkspace(c, "conversations.read", query.workspace_id);
-    const number = query.phone_number_id === undefined ? null : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
+    const number =
+      query.phone_number_id === undefined
+        ? null
+        : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
     const filter = { phoneNumberId: number?.id ?? query.phone_number_id, unread: query.unread };
     const page = await pageConversations(scope.db, scope.workspaceId, filter, query);
     rememberBookmark(c, scope);
@@ -117,7 +121,9 @@ export const conversationRoutes = createRouter()
   })
   .openapi(read, async (c) => {
     const { id } = c.req.valid("param");
-    const { scope, item } = await enterItem(c, "conversations.answer", id, (db, ids) => selectConversation(db, ids, id));
+    const { scope, item } = await enterItem(c, "conversations.answer", id, (db, ids) =>
+      selectConversation(db, ids, id),
+    );
     const result = await readConversation(scope.rt, scope.db, item, c.req.valid("json").typing ?? false);
     rememberBookmark(c, scope);
     const now = scope.rt.clock();

@@ -24,7 +24,9 @@ export const conversationResource = z
     last_message: z
       .object({ id: z.string(), direction: z.enum(["inbound", "outbound"]), preview: z.string(), at: time })
       .nullable(),
-    service_window_expires_at: time.nullable().openapi({ description: "Until then free-form messages reach the person; after it only templates do." }),
+    service_window_expires_at: time
+      .nullable()
+      .openapi({ description: "Until then free-form messages reach the person; after it only templates do." }),
     read_at: time.nullable(),
     created_at: time,
     updated_at: time,
@@ -44,10 +46,15 @@ export const conversationListQuery = pageQuery.extend({
 });
 
 export const readBody = z.object({
-  typing: z.boolean().optional().openapi({ description: "Also show the person that somebody is typing, for up to 25 seconds." }),
+  typing: z
+    .boolean()
+    .optional()
+    .openapi({ description: "Also show the person that somebody is typing, for up to 25 seconds." }),
 });
 
 export const readAnswer = conversationResource.extend({
-  receipt: z.enum(["sent", "none", "failed"]).openapi({ description: "`none`: there is no message to confirm. `failed`: see `receipt_error`." }),
+  receipt: z
+    .enum(["sent", "none", "failed"])
+    .openapi({ description: "`none`: there is no message to confirm. `failed`: see `receipt_error`." }),
   receipt_error: z.string().nullable(),
 });

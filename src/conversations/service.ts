@@ -16,13 +16,20 @@ export interface ReadResult {
  * Marks a thread read: for the team first, then for the person, whose phone shows the receipt. A receipt the provider
  * does not take changes nothing for the team, and the answer says so.
  */
-export async function readConversation(rt: Runtime, db: Db, conversation: Conversation, typing: boolean): Promise<ReadResult> {
+export async function readConversation(
+  rt: Runtime,
+  db: Db,
+  conversation: Conversation,
+  typing: boolean,
+): Promise<ReadResult> {
   const { workspaceId, id } = conversation;
   const now = rt.clock();
   const newest = await updateRead(db, workspaceId, id, now);
   const event = { type: "conversation.updated" as const, conversation_id: id, unread_count: 0, at: isoMillis(now) };
   const [result] = await Promise.all([
-    newest === null ? ({ receipt: "none", error: null } as const) : sendReceipt(rt, db, conversation, newest.waMessageId, typing),
+    newest === null
+      ? ({ receipt: "none", error: null } as const)
+      : sendReceipt(rt, db, conversation, newest.waMessageId, typing),
     publishEvents(rt, workspaceId, `read:${id}:${now}`, [event], db.bookmark).catch((error) => {
       log("warn", "live.publish_failed", { workspace_id: workspaceId, ...errorFields(error) });
     }),
@@ -30,7 +37,13 @@ export async function readConversation(rt: Runtime, db: Db, conversation: Conver
   return result;
 }
 
-async function sendReceipt(rt: Runtime, db: Db, conversation: Conversation, waMessageId: string, typing: boolean): Promise<ReadResult> {
+async function sendReceipt(
+  rt: Runtime,
+  db: Db,
+  conversation: Conversation,
+  waMessageId: string,
+  typing: boolean,
+): Promise<ReadResult> {
   const number = await resolveNumber(db, conversation.workspaceId, conversation.phoneNumberId);
   if (!number) return { receipt: "failed", error: "The phone number was deleted" };
   const answer = await providerFor(rt, number.provider).markRead(await openConnection(rt, number), waMessageId, typing);

@@ -1,7 +1,7 @@
 import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
 import { columnsOf, type Db, fromRow, statement } from "../platform/d1";
-import { decodeCursor, encodeCursor, EXACT_TOTAL, type Page, type PageQuery } from "../platform/pagination";
+import { decodeCursor, EXACT_TOTAL, encodeCursor, type Page, type PageQuery } from "../platform/pagination";
 import { conversations } from "./tables";
 
 /** A thread with what its list shows of the contact. */
@@ -116,7 +116,12 @@ const MAX_READ = 500;
  * Everything in the thread up to now is read: the count goes to 0 and inbound rows show `read`. Answers the newest
  * inbound message, whose receipt covers the earlier ones (facts 1.2); null when there is none.
  */
-export async function updateRead(db: Db, workspaceId: string, id: string, now: number): Promise<{ waMessageId: string } | null> {
+export async function updateRead(
+  db: Db,
+  workspaceId: string,
+  id: string,
+  now: number,
+): Promise<{ waMessageId: string } | null> {
   const [newest] = await db.batch([
     statement(
       `SELECT m.wa_message_id AS wa FROM messages m WHERE m.workspace_id = ?1 AND m.conversation_id = ?2 AND m.direction = 'inbound' AND m.origin = 'live'

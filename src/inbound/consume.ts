@@ -1,10 +1,11 @@
 /** From queue message to stored events: parse, route, store; what cannot be stored is singled out (pipeline 9, 15). */
+
+import { isPassing } from "../platform/d1";
 import { errorFields, log } from "../platform/log";
 import { directory, type Runtime } from "../platform/runtime";
 import { parseMetaWebhook } from "../providers/meta-webhook";
-import { parseProviderJson } from "../providers/provider-json";
 import type { InboundEvent } from "../providers/provider";
-import { isPassing } from "../platform/d1";
+import { parseProviderJson } from "../providers/provider-json";
 import { writeDeadLetter } from "./dead-letters";
 import { ingest } from "./ingest";
 import type { WebhookJob } from "./jobs";
@@ -29,7 +30,11 @@ export async function handleWebhookJobs(rt: Runtime, jobs: readonly WebhookJob[]
 /** The workspaces a part concerns, for its dead letter. */
 export async function workspacesOf(rt: Runtime, job: WebhookJob): Promise<{ workspaceId: string; shard: number }[]> {
   const { routed } = await routeEvents(rt, await parseJob(rt, job));
-  return [...new Map(routed.map((event) => [event.workspaceId, { workspaceId: event.workspaceId, shard: event.shard }])).values()];
+  return [
+    ...new Map(
+      routed.map((event) => [event.workspaceId, { workspaceId: event.workspaceId, shard: event.shard }]),
+    ).values(),
+  ];
 }
 
 async function parseJob(rt: Runtime, job: WebhookJob): Promise<ArrivedEvent[]> {
@@ -60,7 +65,9 @@ function parseBody(text: string, { receivedAt, firstPosition }: WebhookJob): Inb
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     const number = { providerNumberId: null, businessId: null, displayDigits: null };
-    return [{ kind: "unknown", number, position: firstPosition, raw: text, field: null, reason: "The body is not JSON" }];
+    return [
+      { kind: "unknown", number, position: firstPosition, raw: text, field: null, reason: "The body is not JSON" },
+    ];
   }
   return parseMetaWebhook(body, { receivedAt, firstPosition });
 }
@@ -72,7 +79,10 @@ async function storeUnrouted(rt: Runtime, events: readonly ArrivedEvent[]): Prom
     events.map(async (arrived) => {
       const raw = JSON.stringify(arrived.event.raw);
       return {
-        id: await eventId({ workspaceId: "", phoneNumberId: arrived.event.number.providerNumberId, provider: arrived.provider }, raw),
+        id: await eventId(
+          { workspaceId: "", phoneNumberId: arrived.event.number.providerNumberId, provider: arrived.provider },
+          raw,
+        ),
         provider: arrived.provider,
         number: arrived.event.number.providerNumberId,
         raw,
@@ -87,7 +97,12 @@ async function storeUnrouted(rt: Runtime, events: readonly ArrivedEvent[]): Prom
  * Stores a batch; when a statement fails for a reason that will not pass, halves it until the culprit stands alone,
  * which goes to the dead letters. One poisoned event costs its neighbours nothing but a few more round trips.
  */
-async function ingestBisected(rt: Runtime, shardNumber: number, events: readonly RoutedEvent[], redelivered: boolean): Promise<void> {
+async function ingestBisected(
+  rt: Runtime,
+  shardNumber: number,
+  events: readonly RoutedEvent[],
+  redelivered: boolean,
+): Promise<void> {
   try {
     await ingest(rt, shardNumber, events, redelivered);
   } catch (error) {

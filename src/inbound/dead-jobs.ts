@@ -17,7 +17,8 @@ export async function handleDeadJob(rt: Runtime, queue: string, body: unknown): 
   if (!job.success) return keepUnowned(rt, queue, text);
   const owners = job.data.kind === "webhook.part" ? await workspacesOf(rt, job.data) : [job.data];
   if (owners.length === 0) return keepUnowned(rt, queue, text);
-  for (const { workspaceId, shard } of owners) await writeDeadLetter(rt, { workspaceId, shard, queue, reason, body: text });
+  for (const { workspaceId, shard } of owners)
+    await writeDeadLetter(rt, { workspaceId, shard, queue, reason, body: text });
 }
 
 /** Gives a dead letter's work back to its queue. Doing it twice does no harm: every job may run twice. */

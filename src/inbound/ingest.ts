@@ -3,13 +3,19 @@
  * run twice: rows are guarded by their keys, effects carry keys of their own.
  */
 import { type Identity, orderMerges, selectOwners } from "../contacts/service";
-import { messageView } from "../messages/view";
 import { announceStatuses } from "../messages/sending";
 import { applyWaitingStatuses, foldStatuses, statusStatements } from "../messages/statuses";
 import { MESSAGE_COLUMNS, type Message, toMessage } from "../messages/store";
-import { gateOf, messagesPerSecond, numbersById, touchNumbers, updateNumberFacts } from "../phone-numbers/service-pipeline";
+import { messageView } from "../messages/view";
+import {
+  gateOf,
+  messagesPerSecond,
+  numbersById,
+  touchNumbers,
+  updateNumberFacts,
+} from "../phone-numbers/service-pipeline";
 import { isoMillis } from "../platform/clock";
-import { type Db, jsonChunks, statement, type Statement } from "../platform/d1";
+import { type Db, jsonChunks, type Statement, statement } from "../platform/d1";
 import { errorFields, log } from "../platform/log";
 import { type Runtime, shard } from "../platform/runtime";
 import type { WorkspaceEvent } from "../realtime/events";
@@ -35,7 +41,12 @@ import {
 } from "./store";
 
 /** Stores the events and runs their effects. Throws when the shard did not take the batch: all of it or nothing is stored. */
-export async function ingest(rt: Runtime, shardNumber: number, events: readonly RoutedEvent[], redelivered: boolean): Promise<void> {
+export async function ingest(
+  rt: Runtime,
+  shardNumber: number,
+  events: readonly RoutedEvent[],
+  redelivered: boolean,
+): Promise<void> {
   const db = shard(rt, shardNumber);
   const people = new People();
   collectPeople(events, people);
@@ -93,7 +104,15 @@ function resolve(
         keys,
       });
     } else if (one.name ?? one.username ?? one.waId ?? one.userId) {
-      resolved.facts.push({ ws: one.workspaceId, id: contactId, name: one.name, username: one.username, wa: one.waId, user: one.userId, phone });
+      resolved.facts.push({
+        ws: one.workspaceId,
+        id: contactId,
+        name: one.name,
+        username: one.username,
+        wa: one.waId,
+        user: one.userId,
+        phone,
+      });
     }
     for (const other of others) resolved.merges.push({ workspaceId: one.workspaceId, contactIds: [contactId, other] });
     const missing = one.keys.filter((key) => !byKey.has(`${one.workspaceId} ${keyText(key)}`));
@@ -108,10 +127,17 @@ function resolve(
  * A number is given to somebody else one day. A change of number that is told again after that must not make one
  * person of both: an owner of the old name who is younger than the change is somebody else.
  */
-function notReassigned<T extends { key: string; createdAt: number }>(owners: readonly T[], one: Someone, plan: Plan): T[] {
-  const moves = plan.moved.filter((move) => move.ws === one.workspaceId && one.keys.some((key) => key.kind === move.k && key.value === move.v));
+function notReassigned<T extends { key: string; createdAt: number }>(
+  owners: readonly T[],
+  one: Someone,
+  plan: Plan,
+): T[] {
+  const moves = plan.moved.filter(
+    (move) => move.ws === one.workspaceId && one.keys.some((key) => key.kind === move.k && key.value === move.v),
+  );
   return owners.filter(
-    (owner) => !moves.some((move) => move.old.some((old) => `${old.k} ${old.v}` === owner.key) && owner.createdAt > move.at),
+    (owner) =>
+      !moves.some((move) => move.old.some((old) => `${old.k} ${old.v}` === owner.key) && owner.createdAt > move.at),
   );
 }
 
@@ -157,7 +183,9 @@ async function write(rt: Runtime, db: Db, plan: Plan, known: Resolved, redeliver
     created: rows(readBack, targets),
     changed: rows(firstStatus, firstStatus + statuses.changed.length),
     targets: new Map(
-      results.slice(targets).flatMap((result) => result.results.map((row) => [String(row.wa), String(row.conversation_id)])),
+      results
+        .slice(targets)
+        .flatMap((result) => result.results.map((row) => [String(row.wa), String(row.conversation_id)])),
     ),
   };
 }
@@ -200,7 +228,10 @@ async function runEffects(
   known: Resolved,
   written: Written,
 ): Promise<void> {
-  await orderMerges(rt, [...known.merges, ...(await conflictingOwners(db, known))].map((merge) => ({ ...merge, shard: shardNumber })));
+  await orderMerges(
+    rt,
+    [...known.merges, ...(await conflictingOwners(db, known))].map((merge) => ({ ...merge, shard: shardNumber })),
+  );
   await publishBatch(rt, plan, written, db.bookmark);
   await countThroughput(rt, db, plan);
 }
@@ -229,7 +260,11 @@ async function publishBatch(rt: Runtime, plan: Plan, written: Written, bookmark:
   for (const message of written.created) {
     // History is fetched, not shown as it comes: an onboarding brings months of it.
     if (message.origin === "history") continue;
-    add(message.workspaceId, `new:${message.id}`, { type: "message.created", message: messageView(message, at), at: isoMillis(at) });
+    add(message.workspaceId, `new:${message.id}`, {
+      type: "message.created",
+      message: messageView(message, at),
+      at: isoMillis(at),
+    });
     add(message.workspaceId, `thread:${message.id}`, {
       type: "conversation.updated",
       conversation_id: message.conversationId,
@@ -238,7 +273,12 @@ async function publishBatch(rt: Runtime, plan: Plan, written: Written, bookmark:
     });
   }
   for (const event of plan.webhookEvents) {
-    add(event.ws, `event:${event.id}`, { type: "webhook_event.created", webhook_event_id: event.id, kind: event.kind, at: isoMillis(at) });
+    add(event.ws, `event:${event.id}`, {
+      type: "webhook_event.created",
+      webhook_event_id: event.id,
+      kind: event.kind,
+      at: isoMillis(at),
+    });
   }
   for (const event of plan.messageEvents) {
     const conversationId = written.targets.get(event.target);
@@ -253,8 +293,17 @@ async function publishBatch(rt: Runtime, plan: Plan, written: Written, bookmark:
     });
   }
   for (const [workspaceId, list] of events) {
-    const key = `in:${list.map((entry) => entry.key).sort().join(",")}`;
-    await publishEvents(rt, workspaceId, key, list.map((entry) => entry.event), bookmark);
+    const key = `in:${list
+      .map((entry) => entry.key)
+      .sort()
+      .join(",")}`;
+    await publishEvents(
+      rt,
+      workspaceId,
+      key,
+      list.map((entry) => entry.event),
+      bookmark,
+    );
   }
   await announceStatuses(rt, written.changed, bookmark);
 }

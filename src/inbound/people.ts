@@ -104,7 +104,8 @@ export class People {
       const merged = known.reduce(unite, entry);
       for (const old of known) groups.splice(groups.indexOf(old), 1);
       groups.push(merged);
-      for (const key of [...merged.keys, ...merged.alsoKnownAs]) byName.set(`${merged.workspaceId} ${keyText(key)}`, merged);
+      for (const key of [...merged.keys, ...merged.alsoKnownAs])
+        byName.set(`${merged.workspaceId} ${keyText(key)}`, merged);
     }
     return groups;
   }

@@ -7,7 +7,14 @@ import type { NewId } from "../platform/ids";
 import type { Person } from "../providers/provider";
 import { type Key, keyText, type People, personKeys } from "./people";
 import type { RoutedEvent } from "./routing";
-import type { ConsentChange, MovedIdentity, NewConversation, NewMessage, NewMessageEvent, NewWebhookEvent } from "./store";
+import type {
+  ConsentChange,
+  MovedIdentity,
+  NewConversation,
+  NewMessage,
+  NewMessageEvent,
+  NewWebhookEvent,
+} from "./store";
 import { consentWord } from "./words";
 
 /** Rows of a batch that name contacts by a key; who owns the key is settled in SQL. */
@@ -19,7 +26,14 @@ export interface Plan {
   statuses: StatusReport[];
   webhookEvents: NewWebhookEvent[];
   moved: (MovedIdentity & { at: number })[];
-  facts: { workspaceId: string; id: string; qualityRating?: string; tier?: string; messageLimit?: number | null; verifiedName?: string }[];
+  facts: {
+    workspaceId: string;
+    id: string;
+    qualityRating?: string;
+    tier?: string;
+    messageLimit?: number | null;
+    verifiedName?: string;
+  }[];
   /** Every number the batch is about; inbound messages count against its throughput. */
   numbers: Map<string, { workspaceId: string; id: string; statuses: boolean; inbound: number }>;
 }
@@ -117,7 +131,8 @@ async function planEvent(
       return;
     }
     case "echo": {
-      const key = event.groupId === null ? firstKey(event.recipient) : ({ kind: "group", value: event.groupId } as const);
+      const key =
+        event.groupId === null ? firstKey(event.recipient) : ({ kind: "group", value: event.groupId } as const);
       if (!key) {
         plan.webhookEvents.push(await stored(routed, "unknown", null, "It names no recipient"));
         return;
@@ -287,7 +302,8 @@ function common(
 function inboundRow(routed: RoutedEvent, event: MessageEvent, key: Key, num: string, newId: NewId): NewMessage {
   const { sender, message } = event;
   // In a group the thread is the group's; who wrote stands with the message.
-  const author = event.groupId === null ? {} : { author: { wa_id: sender.waId, user_id: sender.userId, name: sender.name } };
+  const author =
+    event.groupId === null ? {} : { author: { wa_id: sender.waId, user_id: sender.userId, name: sender.name } };
   return {
     ...common(routed, { ...message, content: { ...message.content, ...author } }, key, num, newId),
     direction: "inbound",
@@ -313,7 +329,12 @@ function consent(
   return { ws, k: key.kind, v: key.value, in: optedIn ? 1 : 0, at, proof: JSON.stringify({ source, reference, at }) };
 }
 
-async function stored(routed: RoutedEvent, kind: string, field: string | null, reason: string | null): Promise<NewWebhookEvent> {
+async function stored(
+  routed: RoutedEvent,
+  kind: string,
+  field: string | null,
+  reason: string | null,
+): Promise<NewWebhookEvent> {
   const raw = JSON.stringify(routed.event.raw);
   return {
     ws: routed.workspaceId,
@@ -330,7 +351,10 @@ async function stored(routed: RoutedEvent, kind: string, field: string | null, r
 }
 
 /** The same event has the same id however often it is delivered: a UUID (version 8) of what it says. */
-export async function eventId(routed: { workspaceId: string; phoneNumberId: string | null; provider: string }, raw: string): Promise<string> {
+export async function eventId(
+  routed: { workspaceId: string; phoneNumberId: string | null; provider: string },
+  raw: string,
+): Promise<string> {
   const hex = await sha256Hex(`${routed.workspaceId}\n${routed.phoneNumberId ?? ""}\n${routed.provider}\n${raw}`);
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }

@@ -88,7 +88,9 @@ export async function enqueueWebhook(
   }
   const jobs: WebhookJob[] = [];
   for (const { text: body, oversized, firstPosition } of parts) {
-    jobs.push(oversized ? { ...base, firstPosition, r2Key: await putLarge(rt, body) } : { ...base, firstPosition, body });
+    jobs.push(
+      oversized ? { ...base, firstPosition, r2Key: await putLarge(rt, body) } : { ...base, firstPosition, body },
+    );
   }
   for (const batch of inBatches(jobs)) await rt.env.INBOUND.sendBatch(batch.map((body) => ({ body })));
 }

@@ -15,10 +15,16 @@ const connectionPath = z.object({ phone_id: uuidSchema });
 
 const verified = { 200: { description: "The challenge", content: { "text/plain": { schema: z.string() } } } };
 const received = {
-  200: { description: "Queued", content: { "application/json": { schema: z.object({ status: z.literal("received") }) } } },
+  200: {
+    description: "Queued",
+    content: { "application/json": { schema: z.object({ status: z.literal("received") }) } },
+  },
 };
 const signatureHeader = z.object({
-  "x-hub-signature-256": z.string().optional().openapi({ description: "`sha256=` and the HMAC of the raw body with the app's secret." }),
+  "x-hub-signature-256": z
+    .string()
+    .optional()
+    .openapi({ description: "`sha256=` and the HMAC of the raw body with the app's secret." }),
 });
 
 const verifyRoute = operation({ kind: "signed", by: "provider" }, ["forbidden"], {

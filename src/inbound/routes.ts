@@ -18,7 +18,9 @@ const listEvents = operation({ kind: "workspace", permission: "webhook_events.re
   request: {
     query: pageQuery.extend({ workspace_id: uuidSchema.optional(), kind: z.string().max(60).optional() }),
   },
-  responses: { 200: { description: "A page, newest first", content: { "application/json": { schema: webhookEventList } } } },
+  responses: {
+    200: { description: "A page, newest first", content: { "application/json": { schema: webhookEventList } } },
+  },
 });
 
 const listDead = operation({ kind: "workspace", permission: "dead_letters.read" }, [], {
@@ -27,7 +29,9 @@ const listDead = operation({ kind: "workspace", permission: "dead_letters.read" 
   tags: ["Webhooks"],
   summary: "Work the queues gave up on",
   request: { query: pageQuery.extend({ workspace_id: uuidSchema.optional() }) },
-  responses: { 200: { description: "A page, newest first", content: { "application/json": { schema: deadLetterList } } } },
+  responses: {
+    200: { description: "A page, newest first", content: { "application/json": { schema: deadLetterList } } },
+  },
 });
 
 const replayDead = operation({ kind: "workspace", permission: "dead_letters.replay", item: true }, [], {

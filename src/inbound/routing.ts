@@ -44,7 +44,8 @@ const registrationRow = z.object({
 });
 type Registration = z.infer<typeof registrationRow>;
 
-const FIELDS = "n.provider, n.provider_number_id, n.workspace_id, n.shard, n.phone_number_id, n.business_id, n.phone_digits";
+const FIELDS =
+  "n.provider, n.provider_number_id, n.workspace_id, n.shard, n.phone_number_id, n.business_id, n.phone_digits";
 
 /** The registrations that these events can concern, in one round trip. */
 async function registrations(db: Db, events: readonly ArrivedEvent[]): Promise<Registration[]> {
@@ -53,8 +54,10 @@ async function registrations(db: Db, events: readonly ArrivedEvent[]): Promise<R
   const connections = new Set<string>();
   for (const { event, provider, connection } of events) {
     if (connection !== null) connections.add(JSON.stringify({ c: connection }));
-    if (event.number.providerNumberId !== null) numbers.add(JSON.stringify({ p: provider, n: event.number.providerNumberId }));
-    else if (event.number.businessId !== null) businesses.add(JSON.stringify({ p: provider, b: event.number.businessId }));
+    if (event.number.providerNumberId !== null)
+      numbers.add(JSON.stringify({ p: provider, n: event.number.providerNumberId }));
+    else if (event.number.businessId !== null)
+      businesses.add(JSON.stringify({ p: provider, b: event.number.businessId }));
   }
   const list = (set: Set<string>) => `[${[...set].join(",")}]`;
   const results = await db.batch([
@@ -85,9 +88,14 @@ const sentRow = z.object({ phone_number_id: z.string(), wa_message_id: z.string(
  * provider is tried in its shard, over the index that deduplicates.
  */
 async function byMessageId(rt: Runtime, db: Db, events: readonly ArrivedEvent[]): Promise<RoutedEvent[]> {
-  const statuses = events.flatMap((arrived) => (arrived.event.kind === "status" ? [{ arrived, wa: arrived.event.waMessageId }] : []));
+  const statuses = events.flatMap((arrived) =>
+    arrived.event.kind === "status" ? [{ arrived, wa: arrived.event.waMessageId }] : [],
+  );
   if (statuses.length === 0) return [];
-  const rows = await db.all(`SELECT ${FIELDS} FROM provider_numbers n WHERE n.provider = ?1 LIMIT ${MAX_TRIED}`, statuses[0]?.arrived.provider ?? "");
+  const rows = await db.all(
+    `SELECT ${FIELDS} FROM provider_numbers n WHERE n.provider = ?1 LIMIT ${MAX_TRIED}`,
+    statuses[0]?.arrived.provider ?? "",
+  );
   const registered = rows.map((row) => registrationRow.parse(row));
   const found: RoutedEvent[] = [];
   for (const [number, ofShard] of Map.groupBy(registered, (r) => r.shard)) {
@@ -100,7 +108,9 @@ async function byMessageId(rt: Runtime, db: Db, events: readonly ArrivedEvent[])
     for (const row of sent.map((raw) => sentRow.parse(raw))) {
       const registration = ofShard.find((r) => r.phone_number_id === row.phone_number_id);
       if (!registration) continue;
-      found.push(...statuses.filter((s) => s.wa === row.wa_message_id).map((s) => route(s.arrived, registration, false)));
+      found.push(
+        ...statuses.filter((s) => s.wa === row.wa_message_id).map((s) => route(s.arrived, registration, false)),
+      );
     }
   }
   return found;
@@ -123,7 +133,8 @@ export async function routeEvents(rt: Runtime, events: readonly ArrivedEvent[]):
   const routed: RoutedEvent[] = [];
   const unrouted: ArrivedEvent[] = [];
   for (const arrived of events) {
-    const targets = arrived.connection === null ? byNumber(known, arrived) : byConnection(known, arrived, arrived.connection);
+    const targets =
+      arrived.connection === null ? byNumber(known, arrived) : byConnection(known, arrived, arrived.connection);
     if (targets.length === 0) unrouted.push(arrived);
     routed.push(...targets);
   }
@@ -177,7 +188,14 @@ function byConnection(known: readonly Registration[], arrived: ArrivedEvent, con
     (providerNumberId === null && businessId !== null && own.business_id !== null && businessId !== own.business_id);
   if (!foreign) return [route(arrived, own, false)];
   const { number, position, raw } = arrived.event;
-  const unknown: InboundEvent = { kind: "unknown", number, position, raw, field: null, reason: "It names another number than the connection it came in on" };
+  const unknown: InboundEvent = {
+    kind: "unknown",
+    number,
+    position,
+    raw,
+    field: null,
+    reason: "It names another number than the connection it came in on",
+  };
   return [route(arrived, own, false, unknown)];
 }
 

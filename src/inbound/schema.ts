@@ -10,7 +10,9 @@ export const webhookEventResource = z
     kind: z.string().openapi({ description: "`unknown` for what nobody recognised; else what it is about." }),
     field: z.string().nullable().openapi({ description: "The provider's own name of it." }),
     reason: z.string().nullable().openapi({ description: "Why it is unknown." }),
-    payload: z.unknown().openapi({ description: "What the provider sent; null when it is kept as a file because of its size." }),
+    payload: z
+      .unknown()
+      .openapi({ description: "What the provider sent; null when it is kept as a file because of its size." }),
     received_at: z.string(),
   })
   .openapi("WebhookEvent");

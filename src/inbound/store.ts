@@ -1,7 +1,8 @@
 /** SQL of receiving: everything of a batch in one transaction, so that a redelivery finds all of it or nothing (pipeline 9). */
-import { columnsOf, type Db, fromRow, jsonChunks, type Statement, statement } from "../platform/d1";
+
 import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
+import { columnsOf, type Db, fromRow, jsonChunks, type Statement, statement } from "../platform/d1";
 import { decodeCursor, EXACT_TOTAL, encodeCursor, type Page, type PageQuery } from "../platform/pagination";
 import type { Key } from "./people";
 import { deadLetters, webhookEvents } from "./tables";
@@ -132,7 +133,15 @@ export function insertNewIdentities(rows: readonly NewIdentity[]): Statement[] {
 
 /** Facts a known contact lacks, and a username that changed. Usually changes nothing. */
 export function updateContactFacts(
-  rows: readonly { ws: string; id: string; name: string | null; username: string | null; wa: string | null; user: string | null; phone: string | null }[],
+  rows: readonly {
+    ws: string;
+    id: string;
+    name: string | null;
+    username: string | null;
+    wa: string | null;
+    user: string | null;
+    phone: string | null;
+  }[],
   now: number,
 ): Statement[] {
   return jsonChunks(rows).map((json) =>
@@ -184,7 +193,10 @@ export function insertMessages(rows: readonly NewMessage[]): Statement[] {
  * Thread heads, unread counts and totals of the messages that this batch really stored: told by the ids it minted, so a
  * redelivery counts nothing twice (pipeline 11).
  */
-export function countNewMessages(rows: readonly { ws: string; id: string; preview: string }[], now: number): Statement[] {
+export function countNewMessages(
+  rows: readonly { ws: string; id: string; preview: string }[],
+  now: number,
+): Statement[] {
   return jsonChunks(rows.map(({ ws, id, preview }) => ({ ws, id, preview }))).flatMap((json) => [
     statement(
       `UPDATE conversations AS v SET updated_at = ?2, message_count = v.message_count + n.total, unread_count = v.unread_count + n.unread,
@@ -289,7 +301,10 @@ export async function selectBefore(
   db: Db,
   keys: readonly (Key & { workspaceId: string })[],
   workspaceIds: readonly string[],
-): Promise<{ owners: { ws: string; key: string; contactId: string; createdAt: number }[]; settings: Map<string, string> }> {
+): Promise<{
+  owners: { ws: string; key: string; contactId: string; createdAt: number }[];
+  settings: Map<string, string>;
+}> {
   const [owners, states] = await db.batch([
     statement(
       `SELECT i.workspace_id AS ws, i.kind || ' ' || i.value AS key, i.contact_id AS contact_id, c.created_at AS created_at
@@ -355,7 +370,11 @@ export async function pageWebhookEvents(
       after?.[0] ?? null,
       after?.[1] ?? null,
     ),
-    statement(`SELECT count(*) AS n FROM (SELECT 1 FROM webhook_events e WHERE ${where} LIMIT ${EXACT_TOTAL})`, workspaceId, filter.kind ?? null),
+    statement(
+      `SELECT count(*) AS n FROM (SELECT 1 FROM webhook_events e WHERE ${where} LIMIT ${EXACT_TOTAL})`,
+      workspaceId,
+      filter.kind ?? null,
+    ),
   ]);
   return recentPage(
     (rows?.results ?? []).map((row) => fromRow(webhookEvents, row)),
@@ -375,7 +394,10 @@ export async function pageDeadLetters(db: Db, workspaceId: string, query: PageQu
       workspaceId,
       after,
     ),
-    statement(`SELECT count(*) AS n FROM (SELECT 1 FROM dead_letters d WHERE d.workspace_id = ?1 LIMIT ${EXACT_TOTAL})`, workspaceId),
+    statement(
+      `SELECT count(*) AS n FROM (SELECT 1 FROM dead_letters d WHERE d.workspace_id = ?1 LIMIT ${EXACT_TOTAL})`,
+      workspaceId,
+    ),
   ]);
   return recentPage(
     (rows?.results ?? []).map((row) => fromRow(deadLetters, row)),

@@ -23,7 +23,10 @@ const SEND_BATCH = 100;
  * Enqueues jobs with their delays. A failure is logged and swallowed on purpose: the message is stored, and the sweep
  * finds what no job came for.
  */
-export async function enqueueSends(rt: Runtime, jobs: readonly { job: Omit<SendJob, "v" | "kind">; delayMs: number }[]): Promise<void> {
+export async function enqueueSends(
+  rt: Runtime,
+  jobs: readonly { job: Omit<SendJob, "v" | "kind">; delayMs: number }[],
+): Promise<void> {
   const due = jobs.filter(({ delayMs }) => delayMs <= MAX_DELAY_MS);
   for (let start = 0; start < due.length; start += SEND_BATCH) {
     const batch = due.slice(start, start + SEND_BATCH).map(({ job, delayMs }) => ({

@@ -1,4 +1,4 @@
-import { shard, type Runtime } from "../platform/runtime";
+import { type Runtime, shard } from "../platform/runtime";
 
 /** Rows deleted per statement: a delete of everything would hold the database's only writer. */
 const CHUNK = 5000;

@@ -22,19 +22,15 @@ import { shapeAccepted, shapeMessage, shapeStatus } from "./shape";
 const itemPath = z.object({ message_id: uuidSchema });
 const json = <T extends z.ZodType>(schema: T) => ({ "application/json": { schema } });
 
-const sendText = operation(
-  { kind: "workspace", permission: "messages.send" },
-  ["conflict", "idempotency_conflict"],
-  {
-    method: "post",
-    path: "/api/messages/send/text",
-    tags: ["Messages"],
-    summary: "Send a text",
-    description: "Answers at once; the message is then sent once, or `failed` with a reason. Follow it by `GET` or live.",
-    request: { headers: idempotencyHeader, body: { required: true, content: json(sendTextBody) } },
-    responses: { 201: { description: "Accepted", content: json(messageResource) } },
-  },
-);
+const sendText = operation({ kind: "workspace", permission: "messages.send" }, ["conflict", "idempotency_conflict"], {
+  method: "post",
+  path: "/api/messages/send/text",
+  tags: ["Messages"],
+  summary: "Send a text",
+  description: "Answers at once; the message is then sent once, or `failed` with a reason. Follow it by `GET` or live.",
+  request: { headers: idempotencyHeader, body: { required: true, content: json(sendTextBody) } },
+  responses: { 201: { description: "Accepted", content: json(messageResource) } },
+});
 
 const list = operation({ kind: "workspace", permission: "messages.read" }, [], {
   method: "get",
@@ -112,7 +108,10 @@ export const messageRoutes = createRouter()
   .openapi(list, async (c) => {
     const query = c.req.valid("query");
     const scope = await enterWorkspace(c, "messages.read", query.workspace_id);
-    const number = query.phone_number_id === undefined ? null : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
+    const number =
+      query.phone_number_id === undefined
+        ? null
+        : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
     const filter: MessageFilter = {
       conversationId: query.conversation_id,
       contactId: query.contact_id,
@@ -134,20 +133,26 @@ export const messageRoutes = createRouter()
   })
   .openapi(get, async (c) => {
     const { message_id } = c.req.valid("param");
-    const { scope, item } = await enterItem(c, "messages.read", message_id, (db, ids) => selectMessage(db, ids, message_id));
+    const { scope, item } = await enterItem(c, "messages.read", message_id, (db, ids) =>
+      selectMessage(db, ids, message_id),
+    );
     const events = await selectMessageEvents(scope.db, [item]);
     rememberBookmark(c, scope);
     return c.json(shapeMessage(item, events), 200);
   })
   .openapi(getStatus, async (c) => {
     const { message_id } = c.req.valid("param");
-    const { scope, item } = await enterItem(c, "messages.read", message_id, (db, ids) => selectMessage(db, ids, message_id));
+    const { scope, item } = await enterItem(c, "messages.read", message_id, (db, ids) =>
+      selectMessage(db, ids, message_id),
+    );
     rememberBookmark(c, scope);
     return c.json(shapeStatus(item), 200);
   })
   .openapi(cancel, async (c) => {
     const { message_id } = c.req.valid("param");
-    const { scope, item } = await enterItem(c, "messages.send", message_id, (db, ids) => selectMessage(db, ids, message_id));
+    const { scope, item } = await enterItem(c, "messages.send", message_id, (db, ids) =>
+      selectMessage(db, ids, message_id),
+    );
     await cancelMessage(sendScope(scope), item);
     rememberBookmark(c, scope);
     return c.body(null, 204);

@@ -11,17 +11,32 @@ export const e164 = z.string().regex(/^\+[1-9]\d{1,14}$/, "Phone number must be 
 /** Our UUID, or the provider's id of a number in the workspace (contract 12). */
 const phoneNumberRef = z.string().min(1).max(64);
 
-const isoTime = z.iso.datetime({ offset: true, error: "Must be an ISO 8601 time such as 2026-01-31T09:00:00Z" }).transform((text) => Date.parse(text));
+const isoTime = z.iso
+  .datetime({ offset: true, error: "Must be an ISO 8601 time such as 2026-01-31T09:00:00Z" })
+  .transform((text) => Date.parse(text));
 
 /** Members of every send. Exactly one of `to`, `contact_id`, `conversation_id` (contract 15). */
 export const sendBase = z.object({
   workspace_id: uuidSchema.optional(),
-  phone_number_id: phoneNumberRef.optional().openapi({ description: "Ours or the provider's id; the default number when left out." }),
+  phone_number_id: phoneNumberRef
+    .optional()
+    .openapi({ description: "Ours or the provider's id; the default number when left out." }),
   to: e164.optional(),
   contact_id: uuidSchema.optional(),
   conversation_id: uuidSchema.optional(),
-  reply_to: z.string().min(1).max(200).optional().openapi({ description: "The message this one quotes: our id or the provider's." }),
-  scheduled_at: isoTime.optional().openapi({ type: "string", format: "date-time", description: "Not sent before; the status is `scheduled` until then." }),
+  reply_to: z
+    .string()
+    .min(1)
+    .max(200)
+    .optional()
+    .openapi({ description: "The message this one quotes: our id or the provider's." }),
+  scheduled_at: isoTime
+    .optional()
+    .openapi({
+      type: "string",
+      format: "date-time",
+      description: "Not sent before; the status is `scheduled` until then.",
+    }),
 });
 
 /** WhatsApp's limit of a text body (facts 1.2). */

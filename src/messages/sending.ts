@@ -2,7 +2,7 @@
  * The sending pipeline (pipeline 2–5): gate, claim, journal, call, result. Every step may be the last one before a
  * crash; what a step leaves behind, a redelivery or the sweep takes up without a second call.
  */
-import { learnIdentities, type LearnedIdentity } from "../contacts/service";
+import { type LearnedIdentity, learnIdentities } from "../contacts/service";
 import { openConnection, type PhoneNumber } from "../phone-numbers/service";
 import { gateOf, messagesPerSecond, noteBlocked, numbersById } from "../phone-numbers/service-pipeline";
 import { isoMillis } from "../platform/clock";
@@ -31,9 +31,18 @@ export async function handleSendJobs(rt: Runtime, jobs: readonly SendJob[], rede
   }
 }
 
-async function sendShard(rt: Runtime, shardNumber: number, jobs: readonly SendJob[], redelivered: boolean): Promise<void> {
+async function sendShard(
+  rt: Runtime,
+  shardNumber: number,
+  jobs: readonly SendJob[],
+  redelivered: boolean,
+): Promise<void> {
   const db = shard(rt, shardNumber);
-  const wanted = [...new Map(jobs.map((job) => [job.phoneNumberId, { workspaceId: job.workspaceId, id: job.phoneNumberId }])).values()];
+  const wanted = [
+    ...new Map(
+      jobs.map((job) => [job.phoneNumberId, { workspaceId: job.workspaceId, id: job.phoneNumberId }]),
+    ).values(),
+  ];
   const numbers = await numbersById(db, wanted);
   const granted: SendJob[] = [];
   for (const [phoneNumberId, ofNumber] of Map.groupBy(jobs, (job) => job.phoneNumberId)) {
@@ -109,7 +118,9 @@ class SendBatch {
   /** Calls wave by wave. Messages of one conversation follow each other; a wave holds one of each at the most. */
   async call(claimed: readonly Message[]): Promise<void> {
     for (const message of claimed) this.#touch(message);
-    const queues = [...Map.groupBy(claimed, (m) => `${m.workspaceId} ${m.conversationId} ${m.lane}`).values()].map((q) => [...q]);
+    const queues = [...Map.groupBy(claimed, (m) => `${m.workspaceId} ${m.conversationId} ${m.lane}`).values()].map(
+      (q) => [...q],
+    );
     while (queues.some((queue) => queue.length > 0)) {
       const wave = queues.filter((queue) => queue.length > 0).slice(0, WAVE);
       const heads = wave.map((queue) => queue.shift()).filter((m) => m !== undefined);
@@ -206,7 +217,11 @@ class SendBatch {
       }
       case "blocked": {
         const probeAt = now + PIPELINE.blockedProbe;
-        log("warn", "number.blocked", { workspace_id: number.workspaceId, phone_number_id: number.id, code: String(outcome.error.code) });
+        log("warn", "number.blocked", {
+          workspace_id: number.workspaceId,
+          phone_number_id: number.id,
+          code: String(outcome.error.code),
+        });
         await gateOf(this.rt, message.workspaceId, number.id).close({ reason: outcome.error.title, probeAt });
         this.#stopped.set(number.id, { notBefore: now });
         await noteBlocked(this.rt, this.shardNumber, number, outcome.error.title);
@@ -304,11 +319,22 @@ async function inParallel<T>(items: readonly T[], width: number, run: (item: T) 
 }
 
 /** One publish per workspace. A lost one is repaired by the next status or by the client's own fetch: never by a retry of the send. */
-export async function announceStatuses(rt: Runtime, messages: readonly Message[], bookmark: string | null = null): Promise<void> {
+export async function announceStatuses(
+  rt: Runtime,
+  messages: readonly Message[],
+  bookmark: string | null = null,
+): Promise<void> {
   const at = rt.clock();
   for (const [workspaceId, ofWorkspace] of Map.groupBy(messages, (m) => m.workspaceId)) {
-    const events = ofWorkspace.map((m) => ({ type: "message.status" as const, message: messageView(m, at), at: isoMillis(at) }));
-    const key = `status:${ofWorkspace.map((m) => `${m.id}.${m.attempts}.${m.status}`).sort().join(",")}`;
+    const events = ofWorkspace.map((m) => ({
+      type: "message.status" as const,
+      message: messageView(m, at),
+      at: isoMillis(at),
+    }));
+    const key = `status:${ofWorkspace
+      .map((m) => `${m.id}.${m.attempts}.${m.status}`)
+      .sort()
+      .join(",")}`;
     try {
       await publishEvents(rt, workspaceId, key, events, bookmark);
     } catch (error) {

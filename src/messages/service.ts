@@ -68,10 +68,16 @@ export async function acceptMessage(
   }
   const recipientKey = recipientKeyOf(intent);
   const [reads, named] = await Promise.all([
-    selectRecipient(db, workspaceId, recipientKey, intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo : null),
+    selectRecipient(
+      db,
+      workspaceId,
+      recipientKey,
+      intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo : null,
+    ),
     recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
   ]);
-  if (recipientKey.kind === "conversation" && !reads.conversation) throw new AppError("not_found", "Conversation not found");
+  if (recipientKey.kind === "conversation" && !reads.conversation)
+    throw new AppError("not_found", "Conversation not found");
   if (recipientKey.kind === "contact" && !reads.recipient) throw new AppError("not_found", "Contact not found");
   const number = reads.conversation ? await resolveNumber(db, workspaceId, reads.conversation.phoneNumberId) : named;
   if (!number) throw invalidField(["body", "phone_number_id"], "Phone number not found in this workspace");
@@ -156,16 +162,14 @@ export async function acceptMessage(
 
 function recipientKeyOf(intent: SendIntent): RecipientKey {
   const named = [intent.to, intent.contactId, intent.conversationId].filter((value) => value !== null);
-  if (named.length !== 1) throw invalidField(["body", "to"], "Exactly one of to, contact_id and conversation_id is needed");
+  if (named.length !== 1)
+    throw invalidField(["body", "to"], "Exactly one of to, contact_id and conversation_id is needed");
   if (intent.to !== null) return { kind: "phone", digits: intent.to.slice(1) };
   if (intent.contactId !== null) return { kind: "contact", id: intent.contactId };
   return { kind: "conversation", id: intent.conversationId ?? "" };
 }
 
-function replyTarget(
-  asked: string | null,
-  stored: { waMessageId: string | null } | null,
-): string | null {
+function replyTarget(asked: string | null, stored: { waMessageId: string | null } | null): string | null {
   if (asked === null || !isUuid(asked)) return asked;
   if (!stored) throw invalidField(["body", "reply_to"], "Message not found in this workspace");
   if (stored.waMessageId === null) throw invalidField(["body", "reply_to"], "That message has not been sent yet");
@@ -215,6 +219,7 @@ async function announceAccepted(scope: SendScope, message: Message, now: number)
 /** Cancels a planned message; 409 once it is on its way (or was cancelled before). */
 export async function cancelMessage(scope: SendScope, message: Message): Promise<Message> {
   const cancelled = await updateCancelled(scope.db, scope.workspaceId, message.id);
-  if (!cancelled) throw new AppError("conflict", `Only scheduled messages can be cancelled; this one is ${message.status}`);
+  if (!cancelled)
+    throw new AppError("conflict", `Only scheduled messages can be cancelled; this one is ${message.status}`);
   return cancelled;
 }

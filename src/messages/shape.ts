@@ -20,7 +20,10 @@ export function shapeMessage(message: Message, events: readonly MessageEvent[] =
     to_number: message.toNumber,
     type: message.type,
     status: message.status,
-    content: edit && typeof edit.payload.content === "object" ? (edit.payload.content as Record<string, unknown>) : message.content,
+    content:
+      edit && typeof edit.payload.content === "object"
+        ? (edit.payload.content as Record<string, unknown>)
+        : message.content,
     origin: message.origin,
     reply_to: message.replyTo,
     // While a retry is waiting, the last refusal is nobody's business: the message has not failed.

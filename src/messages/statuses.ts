@@ -108,8 +108,10 @@ const RETURNED = MESSAGE_COLUMNS.replaceAll("m.", "");
 export function statusStatements(folded: readonly FoldedStatus[]): { changed: Statement[]; after: Statement[] } {
   const byId = jsonChunks(folded.filter((f) => f.id !== null));
   const byWa = jsonChunks(folded.filter((f) => f.id === null));
-  const ofId = "m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.phone_number_id = j.value ->> 'num' AND m.direction = 'outbound'";
-  const ofWa = "m.phone_number_id = j.value ->> 'num' AND m.wa_message_id = j.value ->> 'wa' AND m.workspace_id = j.value ->> 'ws' AND m.direction = 'outbound'";
+  const ofId =
+    "m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.phone_number_id = j.value ->> 'num' AND m.direction = 'outbound'";
+  const ofWa =
+    "m.phone_number_id = j.value ->> 'num' AND m.wa_message_id = j.value ->> 'wa' AND m.workspace_id = j.value ->> 'ws' AND m.direction = 'outbound'";
   return {
     changed: [
       // Rows that wait or whose fate is unknown leave their partial indexes; the others do not touch those columns.

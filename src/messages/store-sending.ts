@@ -223,9 +223,14 @@ export async function updateResults(
 }
 
 /** The first open message of each conversation and lane, where it is queued: whoever finished wakes it. */
-function selectHeads(conversations: readonly { workspaceId: string; conversationId: string; lane: string }[]): Statement {
+function selectHeads(
+  conversations: readonly { workspaceId: string; conversationId: string; lane: string }[],
+): Statement {
   const distinct = new Map(
-    conversations.map((c) => [`${c.workspaceId} ${c.conversationId} ${c.lane}`, { ws: c.workspaceId, c: c.conversationId, l: c.lane }]),
+    conversations.map((c) => [
+      `${c.workspaceId} ${c.conversationId} ${c.lane}`,
+      { ws: c.workspaceId, c: c.conversationId, l: c.lane },
+    ]),
   );
   return statement(
     `SELECT h.workspace_id AS ws, h.id AS id, h.phone_number_id AS number, h.not_before AS not_before
@@ -295,7 +300,10 @@ export async function sweepOpen(db: Db, now: number, overdueBefore: number): Pro
       now,
     ),
     // The last row of a full walk; nothing when the walk reached the end.
-    statement(`SELECT w.workspace_id, w.conversation_id, w.lane, w.seq FROM (${walk}) w LIMIT 1 OFFSET ${SWEEP_WALK - 1}`, ...start),
+    statement(
+      `SELECT w.workspace_id, w.conversation_id, w.lane, w.seq FROM (${walk}) w LIMIT 1 OFFSET ${SWEEP_WALK - 1}`,
+      ...start,
+    ),
   ]);
   const last = end?.results[0];
   const cursor = last ? cursorSchema.parse(Object.values(last)) : START;
@@ -323,7 +331,9 @@ export async function releaseLeases(
 ): Promise<{ requeued: NextOpen[]; ambiguous: Message[] }> {
   const json = (called: boolean) =>
     JSON.stringify(
-      rows.filter((r) => r.called === called).map((r) => ({ ws: r.message.workspaceId, id: r.message.id, claim: r.message.claim })),
+      rows
+        .filter((r) => r.called === called)
+        .map((r) => ({ ws: r.message.workspaceId, id: r.message.id, claim: r.message.claim })),
     );
   const guard = `m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'sending'
     AND m.claim = j.value ->> 'claim' AND m.lease_until <= ?2`;

@@ -56,7 +56,11 @@ const threadRow = z.object({
   last_inbound_at: z.number().nullable(),
 });
 const stateRow = z.object({ status: z.string(), settings: z.string() });
-const repliedRow = z.object({ wa_message_id: z.string().nullable(), contact_id: z.string(), phone_number_id: z.string() });
+const repliedRow = z.object({
+  wa_message_id: z.string().nullable(),
+  contact_id: z.string(),
+  phone_number_id: z.string(),
+});
 
 /** The contact a key means, following merges; `?1` is the workspace, `?2` the key's value. */
 function contactIdSql(key: RecipientKey): string {
@@ -420,7 +424,11 @@ async function pageThread(
     total:
       rest.any || driver.column !== "conversation"
         ? null
-        : statement("SELECT message_count AS n FROM conversations WHERE workspace_id = ?1 AND id = ?2", ws, driver.value),
+        : statement(
+            "SELECT message_count AS n FROM conversations WHERE workspace_id = ?1 AND id = ?2",
+            ws,
+            driver.value,
+          ),
   });
 }
 

@@ -26,18 +26,31 @@ export async function sweepShard(rt: Runtime, shardNumber: number, now: number):
       job: { workspaceId: row.workspaceId, shard: shardNumber, phoneNumberId: row.phoneNumberId, id: row.id },
       delayMs: Math.max(0, at(row) - now),
     }));
-  await enqueueSends(rt, jobs([...overdue, ...requeued, ...resent], () => now));
+  await enqueueSends(
+    rt,
+    jobs([...overdue, ...requeued, ...resent], () => now),
+  );
   await enqueueSends(
     rt,
     jobs(scheduled, (row) => row.notBefore),
   );
   await announceStatuses(rt, [...expired, ...failed], db.bookmark);
-  const found = { overdue: overdue.length, requeued: requeued.length, ambiguous: ambiguous.length, expired: expired.length, given_up: failed.length };
+  const found = {
+    overdue: overdue.length,
+    requeued: requeued.length,
+    ambiguous: ambiguous.length,
+    expired: expired.length,
+    given_up: failed.length,
+  };
   if (Object.values(found).some((n) => n > 0)) log("info", "outbound.swept", { shard: shardNumber, ...found });
 }
 
 /** Asks each number's gate which of the orphaned claims may have been called. */
-async function decideLeases(rt: Runtime, orphans: readonly Message[], now: number): Promise<{ message: Message; called: boolean }[]> {
+async function decideLeases(
+  rt: Runtime,
+  orphans: readonly Message[],
+  now: number,
+): Promise<{ message: Message; called: boolean }[]> {
   const decided: { message: Message; called: boolean }[] = [];
   for (const [phoneNumberId, messages] of Map.groupBy(orphans, (m) => m.phoneNumberId)) {
     const entries = messages.map((m) => `${m.id}.${m.attempts}`);

@@ -21,7 +21,12 @@ function appSecretContext(workspaceId: string, phoneNumberId: string): SealConte
 }
 
 /** Seals a number's own app secret. */
-export function sealAppSecret(rt: Runtime, workspaceId: string, phoneNumberId: string, secret: string): Promise<string> {
+export function sealAppSecret(
+  rt: Runtime,
+  workspaceId: string,
+  phoneNumberId: string,
+  secret: string,
+): Promise<string> {
   return seal(masterKeys(rt), appSecretContext(workspaceId, phoneNumberId), secret);
 }
 

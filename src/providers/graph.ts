@@ -94,7 +94,7 @@ const errorSchema = z.object({
     message: z.string().optional(),
     error_user_title: z.string().optional(),
     error_user_msg: z.string().optional(),
-    error_data: z.unknown(),
+    error_data: z.unknown().optional(),
     is_transient: z.boolean().optional().catch(undefined),
   }),
 });

@@ -24,8 +24,8 @@ const numberSchema = z.object({
     .object({ level: z.string().min(1) })
     .optional()
     .catch(undefined),
-  whatsapp_business_manager_messaging_limit: z.unknown(),
-  messaging_limit_tier: z.unknown(),
+  whatsapp_business_manager_messaging_limit: z.unknown().optional(),
+  messaging_limit_tier: z.unknown().optional(),
 });
 
 /**
@@ -61,7 +61,7 @@ function numberInfo(
     qualityRating: qualityOf(number.quality_rating),
     messageLimit: messageLimitOf(limit) ?? null,
     tier: number.throughput?.level ?? "STANDARD",
-    status: statusOf(number.status),
+    status: metaNumberStatus(number.status ?? null),
     providerStatus: number.status ?? null,
     businessId,
     tokenExpiresAt,
@@ -73,7 +73,7 @@ function qualityOf(rating: string | null | undefined): NumberInfo["qualityRating
 }
 
 /** CONNECTED sends; PENDING and UNVERIFIED may one day; anything else (BANNED, MIGRATED, …) does not (contract 13). */
-function statusOf(status: string | null | undefined): NumberInfo["status"] {
+export function metaNumberStatus(status: string | null): NumberInfo["status"] {
   switch (status) {
     case "CONNECTED":
       return "active";

@@ -16,7 +16,9 @@ export function resultOf<T>(answer: GraphAnswer, read: (body: unknown) => T | un
     }
     case "error": {
       const kind = classify(answer.error, answer.status);
-      return kind === "transient" || kind === "once" || kind === null
+      // Code 1 is "invalid request or server error": the status says which.
+      const passing = kind === "transient" || kind === null || (kind === "once" && answer.status >= 500);
+      return passing
         ? { ok: false, refused: false, reason: answer.error.title }
         : { ok: false, refused: true, error: providerError(answer.error) };
     }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Runtime } from "../platform/runtime";
 import { callGraph, type GraphAnswer } from "./graph";
 import { classify, type MetaError, providerError, waitAfter } from "./meta-errors";
-import { describeMetaNumber, exchangeMetaToken, subscribeMetaApp } from "./meta-numbers";
+import { describeMetaNumber, exchangeMetaToken, metaNumberStatus, subscribeMetaApp } from "./meta-numbers";
 import { messageBody, readBody } from "./meta-requests";
 import { resultOf } from "./meta-results";
 import type { Connection, Provider, ProviderError, SendOutcome, SendRequest } from "./provider";
@@ -11,6 +11,7 @@ import type { Connection, Provider, ProviderError, SendOutcome, SendRequest } fr
 export function metaProvider(rt: Runtime): Provider {
   return {
     name: "meta",
+    statusOf: metaNumberStatus,
     send: (connection, request) => send(rt, connection, request),
     markRead: async (connection, waMessageId, typing) =>
       resultOf(await post(rt, connection, readBody(waMessageId, typing)), () => null),

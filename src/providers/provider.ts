@@ -74,6 +74,8 @@ export type ProviderResult<T> =
 
 export interface Provider {
   readonly name: ProviderName;
+  /** What the provider's own word for a number's state means for sending (contract 13). */
+  statusOf(providerStatus: string | null): NumberInfo["status"];
   send(connection: Connection, request: SendRequest): Promise<SendOutcome>;
   /** Marks an inbound message (and the earlier ones of its thread) read; optionally shows "typing" for up to 25 s. */
   markRead(connection: Connection, waMessageId: string, typing: boolean): Promise<ProviderResult<null>>;

@@ -1,6 +1,7 @@
 import { env } from "cloudflare:workers";
 import { type PhoneNumber, sealToken } from "../../src/phone-numbers/service";
-import { insertNumber, insertProviderNumber } from "../../src/phone-numbers/store";
+import { insertNumber } from "../../src/phone-numbers/store";
+import { insertProviderNumber } from "../../src/phone-numbers/store-directory";
 import { createRuntime, directory, shard } from "../../src/platform/runtime";
 
 let counter = 0;

@@ -29,17 +29,35 @@ export async function deliver(
 }
 
 /** Fires one cron as if it were `at` (ms). */
-export async function fireCron(cron: string, at = Date.now(), options: { env?: Env; overrides?: Overrides } = {}): Promise<void> {
-  await runCron({ cron, scheduledTime: at, type: "scheduled", noRetry: () => {} } as unknown as ScheduledController, options.env ?? env, options.overrides);
+export async function fireCron(
+  cron: string,
+  at = Date.now(),
+  options: { env?: Env; overrides?: Overrides } = {},
+): Promise<void> {
+  await runCron(
+    { cron, scheduledTime: at, type: "scheduled", noRetry: () => {} } as unknown as ScheduledController,
+    options.env ?? env,
+    options.overrides,
+  );
 }
 
 /** The send job of a stored message. */
 export function sendJob(message: { workspace_id: string; phone_number_id: string; id: string }, shard = 0): SendJob {
-  return { v: 1, kind: "message.send", workspaceId: message.workspace_id, shard, phoneNumberId: message.phone_number_id, id: message.id };
+  return {
+    v: 1,
+    kind: "message.send",
+    workspaceId: message.workspace_id,
+    shard,
+    phoneNumberId: message.phone_number_id,
+    id: message.id,
+  };
 }
 
 /** An environment whose queues keep what they get instead of delivering it. */
-export function heldQueues(base: Env = env): { env: Env; held: Map<string, { body: unknown; delaySeconds: number }[]> } {
+export function heldQueues(base: Env = env): {
+  env: Env;
+  held: Map<string, { body: unknown; delaySeconds: number }[]>;
+} {
   const held = new Map<string, { body: unknown; delaySeconds: number }[]>();
   const queueOf = (name: string) => {
     const list: { body: unknown; delaySeconds: number }[] = [];
@@ -58,14 +76,25 @@ export function heldQueues(base: Env = env): { env: Env; held: Map<string, { bod
 }
 
 /** The row of a message, straight from its shard. */
-export async function messageRow(id: string, workspaceId: string, database: D1Database = env.SHARD_0): Promise<Record<string, unknown>> {
-  const row = await database.prepare("SELECT * FROM messages WHERE workspace_id = ?1 AND id = ?2").bind(workspaceId, id).first();
+export async function messageRow(
+  id: string,
+  workspaceId: string,
+  database: D1Database = env.SHARD_0,
+): Promise<Record<string, unknown>> {
+  const row = await database
+    .prepare("SELECT * FROM messages WHERE workspace_id = ?1 AND id = ?2")
+    .bind(workspaceId, id)
+    .first();
   if (!row) throw new Error("No such message");
   return row;
 }
 
 /** Waits until a message has come this far. */
-export async function untilStatus(id: string, workspaceId: string, ...statuses: string[]): Promise<Record<string, unknown>> {
+export async function untilStatus(
+  id: string,
+  workspaceId: string,
+  ...statuses: string[]
+): Promise<Record<string, unknown>> {
   return vi.waitFor(
     async () => {
       const row = await messageRow(id, workspaceId);
