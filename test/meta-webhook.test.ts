@@ -442,7 +442,7 @@ describe("kinds that no shipped body shows", () => {
   it("names from another world do no harm", () => {
     for (const type of ["__proto__", "constructor", "toString"]) {
       const [event] = parseValue({ messages: [{ ...base, type }], statuses: [] });
-      expect(event).toMatchObject({ kind: "message", message: { type, content: {} } });
+      expect(event?.kind === "message" && event.message).toEqual(expect.objectContaining({ type, content: {} }));
       expect(parseValue({ statuses: [{ id: "wamid.A", status: type, timestamp: "1" }] })).toMatchObject([
         { kind: "unknown" },
       ]);
@@ -534,6 +534,19 @@ describe("kinds that no shipped body shows", () => {
     expect(parseMetaWebhook(body, { receivedAt: 42 })).toMatchObject([{ kind: "preference", at: 42 }]);
   });
 
+  it("who signs up or resumes wants marketing again; other preferences are kept as unknown", () => {
+    const preference = (more: Record<string, unknown>) =>
+      parseValue({ user_preferences: [{ wa_id: "1", timestamp: 1750000000, ...more }] }, "user_preferences")[0];
+    for (const value of ["resume", "signup"]) {
+      expect(preference({ value, category: "marketing_messages" })).toMatchObject({
+        kind: "preference",
+        marketing: "resume",
+      });
+    }
+    expect(preference({ value: "stop", category: "weather_reports" })).toMatchObject({ kind: "unknown" });
+    expect(preference({ value: "perhaps" })).toMatchObject({ kind: "unknown" });
+  });
+
   it("media of a history come under the field history, from either side", () => {
     const image = { id: "9", mime_type: "image/png" };
     const events = parseValue(
@@ -605,6 +618,45 @@ describe("splitting", () => {
     expect(parts.length).toBeGreaterThan(1);
   });
 
+  it("holds at every size, for every shape", () => {
+    const chunk = { metadata: { progress: 1 }, threads: "none" };
+    const thread = {
+      id: "16505551234",
+      messages: [{ id: "w", from: "1", timestamp: "1", type: "text", text: { body: "Hi" } }],
+    };
+    const history = [
+      chunk,
+      { metadata: { progress: 2 }, threads: [thread, "broken", { id: "2" }, thread] },
+      7,
+      { threads: [thread] },
+    ];
+    const odd = [
+      { id: "9", changes: [{ field: "history", value: { history } }, null, { field: "x" }] },
+      "broken",
+      { id: "8" },
+    ];
+    const entries = [
+      ...odd,
+      member(
+        parseProviderJson(together(metaNames.filter((name) => /gokapso__normalize_1|_460|history/.test(name)))),
+        "entry",
+      ),
+    ].flat();
+    const whole = JSON.stringify({ entry: entries });
+    const events = parseText(whole);
+    expect(events.length).toBeGreaterThan(25);
+    for (let max = 60; max < 2000; max += 7) {
+      const parts = splitMetaWebhook(whole, max);
+      const parsed = parts.map((part) =>
+        parseMetaWebhook(JSON.parse(part.text), { firstPosition: part.firstPosition }),
+      );
+      expect(parsed.flat(), `${max} bytes`).toEqual(events);
+      for (const [place, part] of parts.entries()) {
+        expect(part.oversized && parsed[place]?.length !== 1, `${max} bytes`).toBe(false);
+      }
+    }
+  });
+
   it("gives a part only the contacts its messages need", () => {
     const contacts = Array.from({ length: 50 }, (_, i) => ({
       profile: { name: `Person ${i}` },
@@ -621,6 +673,7 @@ describe("splitting", () => {
     const parts = splitMetaWebhook(JSON.stringify(body), 1000);
     expect(parts.length).toBeGreaterThan(5);
     for (const part of parts) {
+      expect(part.oversized).toBe(false);
       const value = member(JSON.parse(part.text), "entry", 0, "changes", 0, "value");
       const senders = [member(value, "messages")].flat().map((message) => member(message, "from"));
       expect([member(value, "contacts")].flat().map((contact) => member(contact, "wa_id"))).toEqual(senders);

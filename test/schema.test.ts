@@ -74,7 +74,7 @@ describe.each(Object.keys(databases) as DatabaseName[])("the %s database after a
       expect(config, `${table} is declared in a tables.ts`).toBeDefined();
       if (!config) continue;
       const { results } = await databases[name]
-        .prepare("SELECT name, lower(type) AS type, \"notnull\" AS required, pk FROM pragma_table_info(?1)")
+        .prepare('SELECT name, lower(type) AS type, "notnull" AS required, pk FROM pragma_table_info(?1)')
         .bind(table)
         .all<{ name: string; type: string; required: number; pk: number }>();
       const composite = config.primaryKeys[0]?.columns.map((column) => column.name) ?? [];

@@ -90,7 +90,7 @@ export class Outbox {
   settle(items: OutboxRow[], status: number): void {
     const now = this.clock();
     const seqs = JSON.stringify(items.map(({ seq }) => seq));
-    if (status > 0) {
+    if (status === 200) {
       this.storage.sql.exec(
         "UPDATE outbox SET settled_at = coalesce(settled_at, ?2), last_status = ?3, attempts = attempts + 1 WHERE seq IN (SELECT value FROM json_each(?1))",
         seqs,

@@ -4,13 +4,13 @@ import { ROOT } from "./project.mjs";
 
 /**
  * Runs a bundle with the bindings of a wrangler.toml: no build step, no watcher, so nothing reloads it and its queues
- * keep what they hold.
+ * keep what they hold. It listens on a free port of 127.0.0.1.
  * @param {string} configPath relative to the project
  * @param {string} bundle path of the JavaScript module
- * @param {{ port: number, state: string, vars: Record<string, string>, secrets?: Record<string, string> }} options
+ * @param {{ state: string, vars: Record<string, string>, secrets?: Record<string, string> }} options
  *   `vars` come on top of wrangler.toml's; a developer's .dev.vars has no say
  */
-export async function startBuilt(configPath, bundle, { port, state, vars, secrets = {} }) {
+export async function startBuilt(configPath, bundle, { state, vars, secrets = {} }) {
   const config = unstable_readConfig({ config: join(ROOT, configPath) });
   /** @type {string[]} */
   const lines = [];
@@ -23,7 +23,7 @@ export async function startBuilt(configPath, bundle, { port, state, vars, secret
       ...bindings("secret_text", secrets),
     ]),
     dev: {
-      server: { hostname: "127.0.0.1", port },
+      server: { hostname: "127.0.0.1", port: 0 },
       watch: false,
       inspector: false,
       persist: state,
@@ -33,5 +33,6 @@ export async function startBuilt(configPath, bundle, { port, state, vars, secret
     },
   });
   await worker.ready;
-  return { stop: () => worker.dispose(), lastLines: () => lines.slice(-30) };
+  const { origin } = await worker.url;
+  return { origin, stop: () => worker.dispose(), lastLines: () => lines.slice(-30) };
 }

@@ -1,6 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildSandbox } from "../build-sandbox.mjs";
 import { prepareDatabases } from "../prepare.mjs";
@@ -8,7 +6,6 @@ import { apiClient } from "./api.mjs";
 import { buildApp } from "./build-app.mjs";
 import { startBuilt } from "./built-worker.mjs";
 import { LiveSocket } from "./live-socket.mjs";
-import { freePort } from "./ports.mjs";
 
 /** How long one step may take, ms. */
 const STEP_MS = 20_000;
@@ -39,7 +36,7 @@ function assert(holds, message) {
 }
 
 /**
- * Both Workers, built, on free ports, with nothing stored before.
+ * Both Workers, built, with nothing stored before.
  * @param {string} folder for the builds and all state
  */
 async function startStack(folder) {
@@ -48,24 +45,19 @@ async function startStack(folder) {
     buildSandbox(join(folder, "sandbox/worker.js")),
     prepareDatabases(join(folder, "state")),
   ]);
-  const [port, sandboxPort] = [await freePort(), await freePort()];
-  const appUrl = `http://127.0.0.1:${port}`;
-  const sandboxUrl = `http://127.0.0.1:${sandboxPort}`;
   const appSecret = randomBytes(16).toString("hex");
-  const [app, sandbox] = await Promise.all([
-    startBuilt("wrangler.toml", bundle, {
-      port,
-      state: join(folder, "state"),
-      vars: { META_APP_ID: "1000000000000001", META_GRAPH_URL: sandboxUrl, SANDBOX_URL: sandboxUrl },
-      secrets: { SECRET_KEY: randomBytes(48).toString("base64url"), META_APP_SECRET: appSecret },
-    }),
-    startBuilt("sandbox/wrangler.toml", sandboxBundle, {
-      port: sandboxPort,
-      state: join(folder, "sandbox-state"),
-      vars: { MODE: "dev", APP_URL: appUrl, META_APP_SECRET: appSecret },
-    }),
-  ]);
-  return { app, sandbox, appUrl, sandboxUrl };
+  const sandbox = await startBuilt("sandbox/wrangler.toml", sandboxBundle, {
+    state: join(folder, "sandbox-state"),
+    // Where the app listens is known only when it does; the sandbox is told below.
+    vars: { MODE: "dev", APP_URL: "http://127.0.0.1:1", META_APP_SECRET: appSecret },
+  });
+  const app = await startBuilt("wrangler.toml", bundle, {
+    state: join(folder, "state"),
+    vars: { META_APP_ID: "1000000000000001", META_GRAPH_URL: sandbox.origin, SANDBOX_URL: sandbox.origin },
+    secrets: { SECRET_KEY: randomBytes(48).toString("base64url"), META_APP_SECRET: appSecret },
+  });
+  await apiClient(sandbox.origin)("POST", "/sandbox/settings", { body: { callback_url: `${app.origin}/webhook` } });
+  return { app, sandbox };
 }
 
 /** @param {string} appUrl @param {string} sandboxUrl */
@@ -140,7 +132,8 @@ function isInbound(waMessageId, type) {
     event.type === "message.created" && event.message.wa_message_id === waMessageId && event.message.type === type;
 }
 
-const folder = mkdtempSync(join(tmpdir(), "switchboard-demo-"));
+const [folder] = process.argv.slice(2);
+if (folder === undefined) throw new Error("demo-run.mjs is started by scripts/demo.mjs");
 /** @type {Awaited<ReturnType<typeof startStack>> | undefined} */
 let stack;
 try {
@@ -148,7 +141,7 @@ try {
   console.log("Building and starting the app and the sandbox …");
   stack = await startStack(folder);
   started = Date.now();
-  await mainJob(stack.appUrl, stack.sandboxUrl);
+  await mainJob(stack.app.origin, stack.sandbox.origin);
   console.log("\n✔ A message went out and was read; a text and a picture came in; nothing was lost or doubled.");
 } catch (error) {
   for (const line of stack?.app.lastLines() ?? []) console.error(`app | ${line}`);
@@ -156,7 +149,6 @@ try {
   process.exitCode = 1;
 } finally {
   await Promise.all([stack?.app.stop(), stack?.sandbox.stop()]);
-  rmSync(folder, { recursive: true, force: true });
 }
 // Sockets of the servers that are gone would keep the process for a while.
 process.exit();

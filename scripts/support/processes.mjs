@@ -58,7 +58,7 @@ function guarded(args, env, output) {
  * @returns {Started}
  */
 export function runGuarded(args) {
-  return guarded(args, WRANGLER_ENV, "inherit");
+  return guarded(args, { ...WRANGLER_ENV, WRANGLER_LOG: "error" }, "inherit");
 }
 
 /**

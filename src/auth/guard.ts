@@ -42,7 +42,7 @@ declare module "hono" {
 export async function authenticate(c: AppContext): Promise<Caller> {
   if (c.var.caller) return c.var.caller;
   const token = credential(c);
-  if (token === null) throw new AppError("unauthenticated", "Not authenticated");
+  if (token === null) throw new AppError("unauthenticated", "Invalid credentials");
   const caller = token.startsWith("wsk_") ? await byKey(c.var.rt, token) : await byToken(c.var.rt, token);
   c.set("caller", caller);
   return caller;

@@ -1,6 +1,5 @@
 import type { z } from "@hono/zod-openapi";
-import type { MiddlewareHandler } from "hono";
-import { type AppContext, type AppEnv, createRouter } from "../platform/app";
+import { type AppContext, createRouter } from "../platform/app";
 import { requireSetting } from "../platform/config";
 import { AppError } from "../platform/errors";
 import { authenticateUser } from "./guard";
@@ -169,20 +168,7 @@ function userBody(user: User) {
   return { id: user.id, email: user.email, name: user.name, email_verified: user.emailVerified };
 }
 
-/** Many clients always name JSON, also on the documented refresh, which has no body: then there is no body to parse. */
-const noBodyIsNoJson: MiddlewareHandler<AppEnv> = async (c, next) => {
-  if (c.req.raw.body === null || c.req.header("content-length") === "0") {
-    const headers = new Headers(c.req.raw.headers);
-    headers.delete("content-type");
-    c.req.raw = new Request(c.req.url, { method: c.req.method, headers });
-  }
-  await next();
-};
-
-const router = createRouter();
-router.use("/api/auth/refresh", noBodyIsNoJson);
-
-export const authRoutes = router
+export const authRoutes = createRouter()
   .openapi(signUpRoute, async (c) => {
     const { provider } = c.req.valid("query");
     const value = c.req.valid("json");

@@ -1,5 +1,5 @@
 import { OpenAPIHono, z } from "@hono/zod-openapi";
-import type { Context, ErrorHandler, MiddlewareHandler } from "hono";
+import type { Context, ErrorHandler, MiddlewareHandler, NotFoundHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
@@ -108,13 +108,12 @@ export function bounded(maxBytes: number): MiddlewareHandler<AppEnv> {
   });
 }
 
-/** Request id, runtime, one log line, and the headers that layers added. Runs first. */
+/** Request id, one log line, and the headers that layers added. Runs first, so that whatever fails has an id. */
 export const frame: MiddlewareHandler<AppEnv> = async (c, next) => {
   const requestId = newUuid();
   c.set("requestId", requestId);
   c.set("answerHeaders", new Map([["X-Request-Id", requestId]]));
   const startedAt = Date.now();
-  if (!c.var.rt) c.set("rt", createRuntime(c.env));
   await next();
   // A WebSocket upgrade's headers cannot be changed.
   if (c.res.status !== 101) {
@@ -129,11 +128,35 @@ export const frame: MiddlewareHandler<AppEnv> = async (c, next) => {
   });
 };
 
+/** Reads the settings. Inside of `frame` and CORS: a misconfigured deployment's refusal is an answer like any other. */
+export const withRuntime: MiddlewareHandler<AppEnv> = async (c, next) => {
+  c.set("rt", createRuntime(c.env));
+  await next();
+};
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/** What is at no path is a 404; what is at the path for other methods only is a 405 that names them. */
+export function unknownRoute(app: OpenAPIHono<AppEnv>): NotFoundHandler<AppEnv> {
+  return (c) => {
+    const allowed = METHODS.filter((method) =>
+      // Middleware is registered for every method, as ALL.
+      app.router.match(method, c.req.path)[0].some(([[, route]]) => route.method === method),
+    );
+    if (allowed.length === 0) throw new AppError("not_found", "Resource not found");
+    c.var.answerHeaders.set("Allow", allowed.join(", "));
+    throw new AppError("method_not_allowed", `This path takes ${allowed.join(", ")}`);
+  };
+}
+
 /** Turns whatever was thrown into an AppError; what nobody foresaw says nothing of itself to the caller. */
 export function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   if (error instanceof HTTPException && error.status < 500) {
     if (error.status === 413) return new AppError("too_large", "The body is too large");
+    if (error.status === 415) {
+      return new AppError("unsupported_media_type", "The Content-Type is not one that this operation takes");
+    }
     return new AppError("malformed", error.message || "The request could not be read");
   }
   return new AppError("internal", "Internal server error", { cause: error });

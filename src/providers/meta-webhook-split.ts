@@ -77,7 +77,10 @@ function without(object: JsonObject, member: string): JsonObject {
 /** Punctuation and member names around a list, generously: their names have at most 20 letters. */
 const AROUND = 64;
 
-/** A part in the making. Sizes are counted from above, so that a part is never larger than it was counted. */
+/**
+ * A part in the making. Sizes are counted from above, so that a part is never larger than it was counted. Items come
+ * in order, so what one opens (entry, change, chunk, thread) is known again by being the same object.
+ */
 class Draft {
   readonly body: { object?: unknown; entry: unknown[] };
   bytes: number;
@@ -126,16 +129,12 @@ class Draft {
     switch (item.kind) {
       case "broken_entry":
         this.body.entry.push(item.raw);
-        this.#entry = null;
-        this.#change = null;
         return;
       case "broken_change":
         this.#changesOf(item.entry).push(item.raw);
-        this.#change = null;
         return;
       case "whole":
         this.#changesOf(item.change.entry).push(item.raw);
-        this.#change = null;
         return;
       case "listed": {
         const value = this.#valueOf(item);
@@ -160,20 +159,14 @@ class Draft {
   }
 
   #addBrokenHistory(value: JsonObject, item: Extract<MetaItem, { kind: "broken_history" }>): void {
-    this.#thread = null;
-    if (item.thread === undefined) {
-      value.history = [...listOf(value.history), item.raw];
-      this.#chunk = null;
-    } else {
-      this.#threadsOf(value, item.chunk, {}).push(item.raw);
-    }
+    if (item.thread === undefined) value.history = [...listOf(value.history), item.raw];
+    else this.#threadsOf(value, item.chunk, {}).push(item.raw);
   }
 
   #changesOf(entry: Entry): unknown[] {
     if (this.#entry?.of === entry) return this.#entry.changes;
     const changes: unknown[] = [];
     this.#entry = { of: entry, changes };
-    this.#change = null;
     this.body.entry.push({ ...entry.raw, changes });
     return changes;
   }
@@ -192,8 +185,6 @@ class Draft {
     const open = { of: change, value: envelopeOf(change), contacts: new Set<number>() };
     this.#changesOf(change.entry).push({ ...change.raw, value: open.value });
     this.#change = open;
-    this.#chunk = null;
-    this.#thread = null;
     return open;
   }
 
@@ -201,7 +192,6 @@ class Draft {
     if (this.#chunk !== null && this.#chunk.of === chunk) return this.#chunk.threads;
     const threads: unknown[] = [];
     this.#chunk = { of: chunk, threads };
-    this.#thread = null;
     value.history = [...listOf(value.history), "threads" in head ? head : { ...head, threads }];
     return threads;
   }

@@ -99,7 +99,7 @@ const streamTokenRoute = operation({ kind: "workspace", permission: "realtime.co
   },
 });
 
-const hubRoute = operation({ kind: "signed", by: "ticket" }, ["forbidden", "rate_limited"], {
+const hubRoute = operation({ kind: "signed", by: "ticket" }, ["bad_request", "forbidden", "rate_limited"], {
   method: "get",
   path: "/api/workspaces/{id}/live",
   tags: ["Realtime"],
@@ -109,7 +109,7 @@ const hubRoute = operation({ kind: "signed", by: "ticket" }, ["forbidden", "rate
   responses: upgradeAnswer,
 });
 
-const conversationRoute = operation({ kind: "signed", by: "ticket" }, ["forbidden", "rate_limited"], {
+const conversationRoute = operation({ kind: "signed", by: "ticket" }, ["bad_request", "forbidden", "rate_limited"], {
   method: "get",
   path: "/api/conversations/{id}/live",
   tags: ["Realtime"],
@@ -213,7 +213,7 @@ export const realtimeRoutes = router
 /** The ticket of an upgrade. A call without one is a 401, a page that may not open sockets a 403. */
 function presented(c: AppContext): string {
   const ticket = c.req.query("ticket");
-  if (ticket === undefined) throw new AppError("unauthenticated", "Not authenticated");
+  if (ticket === undefined) throw new AppError("unauthenticated", "Invalid credentials");
   refuseForeignOrigin(c);
   return ticket;
 }
