@@ -19,6 +19,9 @@ export const JOURNAL_KEPT_MS = 6 * 3_600_000;
 /** After the provider said "too fast", the number runs at half its rate for this long. */
 const SLOW_MS = 60_000;
 
+/** Clocks of several machines differ by less; one that is further behind was set back, and what it says counts. */
+const SKEW_MS = 5_000;
+
 /**
  * The gate of one phone number. A token bucket in memory (the provider allows n messages a second, in and out
  * together), and in SQLite what must survive: the journal of calls about to be made, and whether the gate is closed.
@@ -27,6 +30,8 @@ export class Gate {
   readonly #storage: DurableObjectStorage;
   #tokens: number | null = null;
   #filledAt = 0;
+  /** Until when the tokens to come were told to somebody as their waiting time. */
+  #bookedUntil = 0;
   #pausedUntil = 0;
   #slowUntil = 0;
   #closed: GateClosed | null = null;
@@ -46,7 +51,12 @@ export class Gate {
     this.#closed = row ? { reason: row.reason, probeAt: row.probe_at } : null;
   }
 
-  /** Takes up to `count` of this second's messages. A closed gate grants one probe when its time has come. */
+  /**
+   * Takes up to `count` of the number's messages at `now` (ms). A closed gate grants one probe when its time has come.
+   *
+   * Whoever must wait is told a time of their own: told the same one, a thousand waiting messages would all come back
+   * after a second, a hundred would pass, and the others would be written to the queue again and again.
+   */
   reserve(count: number, perSecond: number, now: number, probeEvery: number): Reservation {
     if (this.#closed) {
       const closed = this.#closed;
@@ -54,13 +64,22 @@ export class Gate {
       this.close({ reason: closed.reason, probeAt: now + probeEvery });
       return { granted: 1, wait: probeEvery, closed };
     }
-    if (now < this.#pausedUntil) return { granted: 0, wait: this.#pausedUntil - now, closed: null };
     const rate = this.#rate(perSecond, now);
     const tokens = this.#refill(perSecond, now);
-    const granted = Math.max(0, Math.min(count, Math.floor(tokens)));
+    const granted = now < this.#pausedUntil ? 0 : Math.max(0, Math.min(count, Math.floor(tokens)));
     this.#tokens = tokens - granted;
     const missing = count - granted;
-    return { granted, wait: missing === 0 ? 0 : Math.ceil((missing * 1000) / rate), closed: null };
+    if (missing === 0) return { granted, wait: 0, closed: null };
+    // What is left of the bucket (or owed to it, after a rush of inbound) counts only for those who wait first.
+    const start = Math.max(now, this.#pausedUntil, this.#bookedUntil);
+    const left = start === now ? this.#tokens : 0;
+    this.#bookedUntil = start + Math.ceil(((missing - left) * 1000) / rate);
+    return { granted, wait: this.#bookedUntil - now, closed: null };
+  }
+
+  /** A probe was granted that no message could use: the next one who asks has it. */
+  returnProbe(now: number): void {
+    if (this.#closed) this.close({ ...this.#closed, probeAt: now });
   }
 
   /** Inbound messages use the same throughput; they are never refused, they only leave less for sending. */
@@ -91,9 +110,9 @@ export class Gate {
   /** The provider said "too fast": nothing until then, and half the rate for a minute. */
   throttled(until: number, now: number): void {
     this.#pausedUntil = Math.max(this.#pausedUntil, until);
-    this.#slowUntil = now + SLOW_MS;
-    this.#tokens = 0;
-    this.#filledAt = now;
+    this.#slowUntil = Math.max(this.#slowUntil, now + SLOW_MS);
+    this.#tokens = Math.min(0, this.#tokens ?? 0);
+    this.#filledAt = Math.max(this.#filledAt, now);
   }
 
   close(closed: GateClosed): void {
@@ -125,11 +144,23 @@ export class Gate {
 
   /** A bucket of 1.25 s: a full queue batch of 100 passes at once at 80/s, because its calls take longer than a second. */
   #refill(perSecond: number, now: number): number {
+    this.#followClock(now);
     const rate = this.#rate(perSecond, now);
-    const capacity = rate * 1.25;
+    const capacity = Math.max(1, rate * 1.25);
     const tokens = this.#tokens === null ? capacity : this.#tokens + (Math.max(0, now - this.#filledAt) * rate) / 1000;
     this.#filledAt = Math.max(this.#filledAt, now);
     this.#tokens = Math.min(capacity, tokens);
     return this.#tokens;
+  }
+
+  /**
+   * Callers bring the time. One who was ahead must not stop the number until everybody else has caught up: times that
+   * lie further in the future than any wait explains are forgotten.
+   */
+  #followClock(now: number): void {
+    if (this.#filledAt <= now + SKEW_MS) return;
+    this.#filledAt = now;
+    this.#bookedUntil = Math.min(this.#bookedUntil, now);
+    this.#pausedUntil = Math.min(this.#pausedUntil, now);
   }
 }

@@ -14,6 +14,11 @@ export class SenderGate extends DurableObject<Env> {
     return this.#gate.reserve(count, perSecond, now, probeEvery);
   }
 
+  /** A probe was granted that no message could use. */
+  returnProbe(now: number): void {
+    this.#gate.returnProbe(now);
+  }
+
   count(count: number, perSecond: number, now: number): void {
     this.#gate.count(count, perSecond, now);
   }

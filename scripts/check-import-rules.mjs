@@ -17,8 +17,8 @@ const RULES = {
     refused: ["./contacts/store", "./contacts/service", "./providers/meta", "./worker", "drizzle-orm"],
   },
   "src/consumer.ts": {
-    allowed: ["./messages/jobs", "./messages/jobs-sweep", "./platform/log"],
-    refused: ["./messages/store", "./messages/tables", "./worker"],
+    allowed: ["./messages/jobs", "./messages/jobs-sweep", "./messages/service", "./platform/log"],
+    refused: ["./messages/store", "./messages/tables", "./messages/routes", "./worker"],
   },
   "src/cron.ts": {
     allowed: ["./messages/jobs"],

@@ -1,6 +1,7 @@
 // `npm run deploy`: refuses what would not work or must not go out, says how to make what is missing, then migrates the
 // databases and deploys. `-- --dry-run` checks and builds without an account. docs/deploy.md tells the whole story.
 import { spawn } from "node:child_process";
+import { stripVTControlCharacters } from "node:util";
 import { unstable_readConfig } from "wrangler";
 import { nodePath, ROOT, WRANGLER, WRANGLER_ENV } from "./support/project.mjs";
 
@@ -72,8 +73,8 @@ function settingProblems(config) {
 async function missingResources(config) {
   /** @param {string} what @param {string} how @param {string} output */
   const missing = (what, how, output) => {
-    const reason = output.split("\n").find((line) => /error/i.test(line)) ?? "";
-    return `${what} is missing${reason && ` (${reason.trim()})`}. Create it:\n    ${how}`;
+    const reason = /\[ERROR\] *(.+)/.exec(stripVTControlCharacters(output))?.[1];
+    return `${what} is missing${reason ? ` (${reason})` : ""}. Create it:\n    ${how}`;
   };
   const problems = [];
   const databases = await wrangler(["d1", "list", "--json"]);

@@ -23,8 +23,8 @@ let stopping = false;
  * @param {number} code @param {string} reason
  */
 async function stop(code, reason) {
-  // Asked twice: leave at once. The children end with this process all the same.
-  if (stopping) process.exit(1);
+  // A terminal's Ctrl-C comes twice: to us, and through npm.
+  if (stopping) return;
   stopping = true;
   if (code === 0) console.log(`\n${reason}`);
   else console.error(`\n${reason}`);
@@ -58,9 +58,7 @@ async function startWorker(name, config, port, state, vars) {
   const env = { ...WRANGLER_ENV, STATE_DIR: stateDir(), WRANGLER_REGISTRY_PATH: join(state, "registry") };
   const child = serveGuarded(name, args, env);
   running.push(child);
-  void child.ended.then(({ how }) => {
-    if (!stopping) void stop(1, `The ${name} ${how}`);
-  });
+  void child.ended.then(({ how }) => stop(1, `The ${name} ${how}`));
   await alsoOnIpv6(port);
 }
 

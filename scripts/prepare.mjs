@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ensureDevVars } from "./support/dev-vars.mjs";
+import { ensureDevVars, readDevVars } from "./support/dev-vars.mjs";
 import { nodePath, ROOT, stateDir, WRANGLER, WRANGLER_ENV } from "./support/project.mjs";
 
 /** The local databases' schema as a whole: changes with any migration and with the list of databases. */
@@ -80,10 +80,32 @@ export async function prepareDatabases(state) {
   writeFileSync(mark, hash);
 }
 
+/**
+ * What is sealed in the state folder opens with the key it was sealed with only. Says so at the start instead of
+ * failing at every second call.
+ * @param {string} state
+ */
+function checkKey(state) {
+  const { SECRET_KEY = "", SECRET_KEY_PREVIOUS = "" } = readDevVars();
+  /** @param {string} key */
+  const fingerprint = (key) => createHash("sha256").update(`switchboard ${key}`).digest("hex").slice(0, 16);
+  const file = join(state, "v3/d1/switchboard-key");
+  const known = readIfThere(file);
+  if (known === fingerprint(SECRET_KEY)) return;
+  if (known !== "" && known !== fingerprint(SECRET_KEY_PREVIOUS)) {
+    throw new Error(
+      `${state} was made with another SECRET_KEY than the one in .dev.vars: ` +
+        "delete that folder, or put its key into SECRET_KEY or SECRET_KEY_PREVIOUS",
+    );
+  }
+  writeFileSync(file, fingerprint(SECRET_KEY));
+}
+
 /** Makes what a start on this machine needs: `.dev.vars` and the databases. */
 export async function prepare() {
   ensureDevVars();
   await prepareDatabases(stateDir());
+  checkKey(stateDir());
 }
 
 const calledDirectly = process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href;

@@ -2,26 +2,31 @@
  * The only place where queue messages are acknowledged or retried.
  *
  * - A message that does not parse can never be handled: it goes to the dead letters and is acknowledged.
- * - A handler that returns has settled every job it got (stored, sent, handed on, or kept as a dead letter): ack.
- * - A handler that throws met something that may pass (database, object or bucket not answering): the whole batch is
- *   retried with a capped, jittered delay. Handlers may run twice, so what they had done already does no harm.
+ * - A handler that returns has settled every job it got (stored, sent, handed on, or kept as a dead letter): ack. The
+ *   jobs it answers met something that may pass, such as a shard that does not answer: they alone are retried.
+ * - A handler that throws met something that may pass and concerns them all: the whole batch is retried. Delays are
+ *   capped and jittered. Handlers may run twice, so what they had done already does no harm.
  * - What a queue gives up on arrives in `dead-letters`, whose own batch is retried until R2 and D1 took it.
  */
 import type { z } from "zod";
 import { handleMergeJob, mergeJobSchema } from "./contacts/jobs";
-import { handleWebhookJobs } from "./inbound/consume";
-import { handleDeadJob } from "./inbound/dead-jobs";
 import { webhookJobSchema } from "./inbound/jobs";
+import { handleWebhookJobs } from "./inbound/service-consume";
+import { handleDeadJob } from "./inbound/service-dead-letters";
 import { sendJobSchema } from "./messages/jobs";
-import { handleSendJobs } from "./messages/sending";
+import { handleSendJobs } from "./messages/service-sending";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime } from "./platform/runtime";
 
-/** Seconds. 100 retries at up to 20 minutes span more than a day: a long outage of D1 loses no webhook (pipeline 15). */
+/**
+ * Seconds. A delay is at least half of its ceiling, so 100 retries span more than a day: a long outage of D1 loses no
+ * webhook (pipeline 15).
+ */
 const RETRY_BASE = 2;
-const RETRY_CAP = 1200;
+const RETRY_CAP = 2000;
 
-type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<void>;
+/** Answers the jobs that must come again; nothing when all are settled. */
+type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<readonly T[] | undefined>;
 
 /** Handles one batch of one queue. Never throws: what went wrong is retried with a delay. */
 export async function consume(
@@ -42,14 +47,12 @@ export async function consume(
       case "bulk":
         await settle(rt, batch, mergeJobSchema, async (runtime, jobs) => {
           for (const job of jobs) await handleMergeJob(runtime, job);
+          return undefined;
         });
         break;
-      case "dead-letters":
-        for (const message of batch.messages) await handleDeadJob(rt, "dead-letters", message.body);
-        break;
       default:
-        // No job of these queues exists in this version; whatever lies there is kept, not dropped.
-        for (const message of batch.messages) await handleDeadJob(rt, batch.queue, message.body);
+        // What the others gave up on; and of queues that have no jobs in this version whatever lies there.
+        for (const message of batch.messages) await bury(rt, batch, message);
     }
     batch.ackAll();
     log("info", "queue.batch", { queue: batch.queue, messages: batch.messages.length, ms: Date.now() - startedAt });
@@ -73,18 +76,27 @@ async function settle<T>(
   schema: z.ZodType<T>,
   handler: Handler<T>,
 ): Promise<void> {
-  const jobs: T[] = [];
+  const jobs = new Map<T, Message<unknown>>();
   for (const message of batch.messages) {
     const job = schema.safeParse(message.body);
-    if (job.success) jobs.push(job.data);
-    else await handleDeadJob(rt, batch.queue, message.body);
+    if (job.success) jobs.set(job.data, message);
+    else await bury(rt, batch, message);
   }
+  if (jobs.size === 0) return;
   const redelivered = batch.messages.some((message) => message.attempts > 1);
-  if (jobs.length > 0) await handler(rt, jobs, redelivered);
+  const again = await handler(rt, [...jobs.keys()], redelivered);
+  for (const job of again ?? []) {
+    const message = jobs.get(job);
+    message?.retry({ delaySeconds: retryDelay(message.attempts) });
+  }
 }
 
-/** Full jitter over an exponential curve with a floor of a second. */
+function bury(rt: Runtime, batch: MessageBatch<unknown>, message: Message<unknown>): Promise<void> {
+  return handleDeadJob(rt, batch.queue, message.body, message.timestamp.getTime());
+}
+
+/** Seconds; jitter over the upper half of an exponential curve. */
 function retryDelay(attempts: number): number {
   const ceiling = Math.min(RETRY_CAP, RETRY_BASE * 2 ** Math.min(attempts, 20));
-  return Math.max(1, Math.round(Math.random() * ceiling));
+  return Math.round(ceiling / 2 + (Math.random() * ceiling) / 2);
 }

@@ -1,6 +1,6 @@
 import { purgeSessions } from "./auth/service";
-import { purgeExpired } from "./messages/retention";
-import { sweepShard } from "./messages/sweep";
+import { purgeExpired } from "./messages/service-retention";
+import { sweepShard } from "./messages/service-sweep";
 import { syncAllNumbers } from "./phone-numbers/service";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime, shardNumbers } from "./platform/runtime";

@@ -4,10 +4,9 @@ import { decodeJwt, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from "jo
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import { api } from "../src/api";
-import { runNightlyAuth } from "../src/auth/jobs";
 import { signEmailToken } from "../src/auth/mail";
 import { checkPassword, hashPassword } from "../src/auth/passwords";
-import { refreshWithToken, signIn, startSession } from "../src/auth/service";
+import { purgeSessions, refreshWithToken, signIn, startSession } from "../src/auth/service";
 import { selectUser } from "../src/auth/store";
 import { signAccessToken } from "../src/auth/tokens";
 import { deriveKey, sha256Hex, verifyHmacSha256 } from "../src/platform/crypto";
@@ -232,7 +231,7 @@ describe("what a stranger learns from a sign-in", () => {
     expect(median(wrong)).toBeGreaterThan(20);
     expect(median(unknown)).toBeGreaterThan(median(wrong) / 3);
     expect(median(unknown)).toBeLessThan(median(wrong) * 3);
-  });
+  }, 30_000);
 
   it("limits sign-ins of one account to 10 a minute, from wherever they come, the right password too", async () => {
     const user = await userWithPassword();
@@ -245,39 +244,37 @@ describe("what a stranger learns from a sign-in", () => {
     await expect(attempt(PASSWORD, "203.0.113.99")).rejects.toMatchObject({ code: "rate_limited", retryAfter: 60 });
     const later = testRuntime({ clock: () => 1_800_000_060_000 });
     await expect(attempt(PASSWORD, "203.0.113.99", later)).resolves.toMatchObject({ userId: user.userId });
-  });
+    // Eleven hashes on a busy machine.
+  }, 30_000);
+
+  /** Counts against the network address and costs no hash. */
+  const socialAttempt = (headers: Record<string, string>) =>
+    call("POST", "/api/auth/signin?provider=Google", { id_token: "x" }, headers);
+  const passwordAttempt = (headers: Record<string, string>) =>
+    call("POST", "/api/auth/signin", { email: newEmail(), password: "wrong" }, headers);
 
   it("limits sign-ins of one network address to 10 a minute, whichever accounts they try", async () => {
     const minute = Math.floor(Date.now() / 60_000) * 60_000;
     vi.spyOn(Date, "now").mockReturnValue(minute + 20_000);
     const headers = fromNewAddress();
-    const attempt = () => call("POST", "/api/auth/signin", { email: newEmail(), password: "wrong" }, headers);
-    for (let i = 0; i < 10; i += 1) expect((await attempt()).status).toBe(401);
-    const refused = await attempt();
+    for (let i = 0; i < 7; i += 1) expect((await socialAttempt(headers)).status).toBe(401);
+    for (let i = 0; i < 3; i += 1) expect((await passwordAttempt(headers)).status).toBe(401);
+    const refused = await passwordAttempt(headers);
     expect(refused.status).toBe(429);
     expect(refused.headers.get("Retry-After")).toBe("40");
     expect(await refused.json()).toMatchObject({
       detail: "Rate limit exceeded. Please try again later.",
       code: "rate_limited",
     });
-    const elsewhere = await call(
-      "POST",
-      "/api/auth/signin",
-      { email: newEmail(), password: "wrong" },
-      fromNewAddress(),
-    );
-    expect(elsewhere.status).toBe(401);
+    expect((await passwordAttempt(fromNewAddress())).status).toBe(401);
   });
 
   it("counts the addresses of one IPv6 subscriber (a /64) as one", async () => {
-    const rt = testRuntime({ clock: () => 1_800_000_000_000 });
-    const attempt = (address: string) =>
-      signIn(rt, { email: newEmail(), password: "wrong", workspaceId: null }, address);
-    for (let i = 1; i <= 10; i += 1) {
-      await expect(attempt(`2001:db8:0:7::${i}`)).rejects.toMatchObject({ code: "unauthenticated" });
-    }
-    await expect(attempt("2001:0db8:0000:0007:aaaa:bbbb:cccc:dddd")).rejects.toMatchObject({ code: "rate_limited" });
-    await expect(attempt("2001:db8:0:8::1")).rejects.toMatchObject({ code: "unauthenticated" });
+    vi.spyOn(Date, "now").mockReturnValue(Math.floor(Date.now() / 60_000) * 60_000 + 20_000);
+    const from = (address: string) => ({ "CF-Connecting-IP": address });
+    for (let i = 1; i <= 10; i += 1) expect((await socialAttempt(from(`2001:db8:0:7::${i}`))).status).toBe(401);
+    expect((await socialAttempt(from("2001:0DB8:0000:0007:aaaa:bbbb:cccc:dddd"))).status).toBe(429);
+    expect((await socialAttempt(from("2001:db8:0:8::1"))).status).toBe(401);
   });
 });
 
@@ -746,7 +743,7 @@ it("purges at night the sessions past their end, and their refresh tokens, and n
     ),
   ]);
   const living = await sessionOf(user);
-  await runNightlyAuth(testRuntime());
+  expect(await purgeSessions(testRuntime())).toBe(1);
   const left = await env.DIRECTORY.prepare("SELECT id FROM sessions WHERE user_id = ?1").bind(user.userId).all();
   expect(left.results.map((row) => row.id)).not.toContain(oldId);
   expect(left.results).toHaveLength(2);

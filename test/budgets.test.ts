@@ -125,9 +125,9 @@ describe("an inbound text", () => {
     expect(meter.queued.size).toBe(0);
   });
 
-  it("of a new contact writes at most 13 rows", async () => {
+  it("of a new contact writes at most 15 rows", async () => {
     await counted(() => receive([inboundText(number, { from: customer(), wamid: wamid() })]));
-    expect(meter.rowsWritten()).toBeLessThanOrEqual(13);
+    expect(meter.rowsWritten()).toBeLessThanOrEqual(15);
     expect(meter.trips()).toBeLessThanOrEqual(4);
   });
 
@@ -136,25 +136,25 @@ describe("an inbound text", () => {
     await receive([body]);
     await counted(() => receive([body], 2));
     expect(meter.rowsWritten()).toBe(0);
-    expect(objects.take().rowsWritten).toBe(1);
+    expect(meter.objectCalls.get("WORKSPACE_HUB.publish")).toBe(1);
+    expect(objects.take().rowsWritten).toBe(0);
   });
 });
 
 describe("a batch of 100 inbound texts at 100,000 stored messages", () => {
   it("takes at most 4 round trips, 30 rows read and 6 written per message, and one hub call", async () => {
     const seeded = await seedMessages(env.SHARD_0, { workspaceId: workspace.workspaceId, phoneNumberId: number.id, messages: 100_000 });
-    const bodies = Array.from({ length: 100 }, (_, place) =>
-      inboundText(number, { from: seeded.digits(place * 13), wamid: wamid() }),
-    );
-    // The minute's note that webhooks of this number arrive is written before.
-    await receive([inboundText(number, { from: customer(), wamid: wamid() })]);
-    await counted(() => receive(bodies));
+    const texts = () =>
+      Array.from({ length: 100 }, (_, place) => inboundText(number, { from: seeded.digits(place * 13), wamid: wamid() }));
+    // The number's gate makes its tables, and the minute's note that webhooks arrive is written.
+    await receive(texts());
+    await counted(() => receive(texts()));
     expect(meter.trips()).toBeLessThanOrEqual(4);
     expect(meter.rowsRead() / 100).toBeLessThanOrEqual(30);
     expect(meter.rowsWritten() / 100).toBeLessThanOrEqual(6);
     expect(meter.objectCalls.get("WORKSPACE_HUB.publish")).toBe(1);
     expect(meter.objectRequests).toBeLessThanOrEqual(2);
-    expect(objects.take().rowsWritten).toBeLessThanOrEqual(2);
+    expect(objects.take().rowsWritten).toBe(1);
   });
 });
 

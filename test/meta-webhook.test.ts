@@ -1,4 +1,3 @@
-/// <reference types="vite/types/importMeta.d.ts" />
 import { describe, expect, it } from "vitest";
 import { numbersOf, parseMetaWebhook } from "../src/providers/meta-webhook";
 import { splitMetaWebhook } from "../src/providers/meta-webhook-split";
@@ -7,7 +6,14 @@ import { parseProviderJson } from "../src/providers/provider-json";
 import became from "./fixtures/webhooks/became.json";
 import index from "./fixtures/webhooks/index.json";
 
-const texts = import.meta.glob<string>("./fixtures/webhooks/*__*.json", {
+declare global {
+  interface ImportMeta {
+    /** Vite: the files of a pattern, here as their texts. */
+    glob(pattern: string, options: { eager: true; query: "?raw"; import: "default" }): Record<string, string>;
+  }
+}
+
+const texts = import.meta.glob("./fixtures/webhooks/*__*.json", {
   eager: true,
   query: "?raw",
   import: "default",

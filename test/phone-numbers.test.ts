@@ -235,6 +235,17 @@ describe("one live registration per provider number", () => {
     expect((await first.call("POST", PATH, registration(first, same))).status).toBe(409);
   });
 
+  it("ends with the workspace", async () => {
+    const [gone, heir] = [await newWorkspace(), await newWorkspace()];
+    const number = await register(gone);
+    expect((await gone.call("DELETE", `/api/workspaces/${gone.workspaceId}`)).status).toBe(204);
+    const taken = await register(heir, { phone_number_id: number.phone_number_id });
+    expect(await selectProviderNumber(directory(rt), "meta", String(taken.phone_number_id))).toMatchObject({
+      workspaceId: heir.workspaceId,
+      phoneNumberId: taken.id,
+    });
+  });
+
   /** What a crash between the two databases leaves: a claim whose row was never written. */
   async function leaveClaim(workspaceId: string, age: number): Promise<{ providerNumberId: string; id: string }> {
     const claim = { providerNumberId: freshProviderNumberId(), id: rt.newId() };

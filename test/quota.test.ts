@@ -8,8 +8,8 @@ import { memberWithRole, newUser, newWorkspace, testRuntime } from "./support/id
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-/** 12:30 UTC of some day: 30 minutes before the hour's end, 11.5 hours before the day's. */
-const HALF_PAST_NOON = 20_000 * DAY + 12.5 * HOUR;
+/** 12:30 UTC of a day to come (no alarm set for it rings by itself): 30 minutes before the hour ends, 11.5 hours before the day does. */
+const HALF_PAST_NOON = 40_000 * DAY + 12.5 * HOUR;
 
 const headersOf = (response: Response) => ({
   limit: response.headers.get("RateLimit-Limit"),
@@ -124,16 +124,21 @@ describe("the object", () => {
   });
 
   it("leaves nothing behind when its windows have ended", async () => {
+    const clock = vi.spyOn(Date, "now").mockReturnValue(HALF_PAST_NOON);
     const subject = newUuid();
     const stub = env.API_QUOTA.getByName(subject);
-    const past = testRuntime({ clock: () => Date.now() - 2 * HOUR });
-    await takeQuota(past, subject, [{ seconds: 3600, limit: 100 }]);
+    const left = () =>
+      runInDurableObject(stub, async (_, state) => ({
+        stored: [...state.storage.kv.list()].length,
+        alarm: await state.storage.getAlarm(),
+      }));
+    await takeQuota(rt, subject, [{ seconds: 3600, limit: 100 }]);
     await runDurableObjectAlarm(stub);
-    const left = await runInDurableObject(stub, async (_, state) => ({
-      stored: [...state.storage.kv.list()].length,
-      alarm: await state.storage.getAlarm(),
-    }));
-    expect(left).toEqual({ stored: 0, alarm: null });
+    // The next alarm is the one that removes the count, when its hour is over.
+    expect(await left()).toEqual({ stored: 1, alarm: HALF_PAST_NOON + HOUR / 2 });
+    clock.mockReturnValue(HALF_PAST_NOON + HOUR / 2);
+    await runInDurableObject(stub, (instance) => instance.alarm());
+    expect(await left()).toEqual({ stored: 0, alarm: null });
   });
 
   it("refuses a call it cannot count", async () => {

@@ -6,10 +6,12 @@ import { api } from "../src/api";
 import type { Role } from "../src/auth/access";
 import { hmacSha256 } from "../src/platform/crypto";
 import { newUuid } from "../src/platform/ids";
+import { shard } from "../src/platform/runtime";
 import { runNightlyWorkspaces } from "../src/workspaces/jobs";
-import { createWorkspace } from "../src/workspaces/service";
+import { changeWorkspace, createWorkspace } from "../src/workspaces/service";
 import { defaultOptInWords, defaultOptOutWords, isOneOf, readSettings } from "../src/workspaces/settings";
 import { call, memberWithRole, newUser, newWorkspace, type TestWorkspace, testRuntime } from "./support/identity";
+import { openFeed } from "./support/sockets";
 
 const ISO_SECONDS = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 const time = z.string().regex(ISO_SECONDS);
@@ -293,6 +295,17 @@ describe("settings", () => {
     expect((await stateOf(workspace.workspaceId))?.settings).toEqual(settings);
   });
 
+  it("of two patches in one millisecond have an order, which the shard's mirror follows", async () => {
+    const workspace = await newWorkspace();
+    const rt = testRuntime({ clock: () => 1_800_000_000_000 });
+    const change = (settings: Record<string, unknown>) =>
+      changeWorkspace(rt, shard(rt, 0), workspace.workspaceId, "enterprise", { settings });
+    const first = await change({ a: 1 });
+    const second = await change({ a: 2 });
+    expect(second.updatedAt).toBeGreaterThan(first.updatedAt);
+    expect(await stateOf(workspace.workspaceId)).toEqual({ status: "active", settings: { a: 2 } });
+  });
+
   it.each([
     [{ opt_out_words: "STOP" }, ["body", "settings", "opt_out_words"]],
     [{ opt_in_words: [""] }, ["body", "settings", "opt_in_words", "0"]],
@@ -521,6 +534,38 @@ describe("members", () => {
   });
 });
 
+describe("live sockets end with the access they were opened with", () => {
+  const CLOSED = 4003;
+
+  it("of a removed member, and of one whose role changed; others stay", async () => {
+    const workspace = await newWorkspace();
+    const [removed, changed] = [await memberWithRole(workspace, "AGENT"), await memberWithRole(workspace, "ADMIN")];
+    const owners = await openFeed(workspace, workspace.workspaceId);
+    const [removedFeed, changedFeed] = [
+      await openFeed(removed, workspace.workspaceId),
+      await openFeed(changed, workspace.workspaceId),
+    ];
+    await workspace.call("DELETE", pathOf(workspace, `/members/${removed.memberId}`));
+    expect((await removedFeed.ended()).code).toBe(CLOSED);
+    expect(changedFeed.closed).toBeNull();
+    await workspace.call("PATCH", pathOf(workspace, `/members/${changed.memberId}`), { role: "AGENT" });
+    expect((await changedFeed.ended()).code).toBe(CLOSED);
+    expect(owners.closed).toBeNull();
+    owners.close();
+  });
+
+  it("of a rotated key, and all of a deleted workspace", async () => {
+    const workspace = await newWorkspace();
+    const owners = await openFeed(workspace, workspace.workspaceId);
+    const keys = await openFeed({ call: workspace.callWithKey }, workspace.workspaceId);
+    await workspace.call("POST", pathOf(workspace, "/rotate-api-key"));
+    expect((await keys.ended()).code).toBe(CLOSED);
+    expect(owners.closed).toBeNull();
+    await workspace.call("DELETE", pathOf(workspace));
+    expect((await owners.ended()).code).toBe(CLOSED);
+  });
+});
+
 describe("owners", () => {
   const roleOf = (workspace: TestWorkspace, memberId: string) =>
     env.DIRECTORY.prepare("SELECT role FROM members WHERE workspace_id = ?1 AND id = ?2")
@@ -548,6 +593,13 @@ describe("owners", () => {
         memberShape,
       ),
     ).toMatchObject({ role: "OWNER" });
+    // There is another owner now; an admin may touch neither all the same.
+    for (const id of [agent.memberId, workspace.memberId]) {
+      const path = pathOf(workspace, `/members/${id}`);
+      expect((await admin.call("PATCH", path, { role: "AGENT" })).status).toBe(403);
+      expect((await admin.call("DELETE", path)).status).toBe(403);
+      expect(await roleOf(workspace, id)).toBe("OWNER");
+    }
     expect((await agent.call("DELETE", pathOf(workspace, `/members/${workspace.memberId}`))).status).toBe(204);
     expect(await roleOf(workspace, workspace.memberId)).toBeNull();
   });

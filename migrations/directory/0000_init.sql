@@ -100,6 +100,7 @@ CREATE TABLE `unrouted_events` (
 	`id` text PRIMARY KEY NOT NULL,
 	`provider` text NOT NULL,
 	`provider_number_id` text,
-	`raw` text NOT NULL,
+	`raw` text,
+	`r2_key` text,
 	`received_at` integer NOT NULL
 ) WITHOUT ROWID;

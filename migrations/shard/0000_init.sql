@@ -58,6 +58,7 @@ CREATE TABLE `contact_identities` (
 	`kind` text NOT NULL,
 	`value` text NOT NULL,
 	`contact_id` text NOT NULL,
+	`since` integer,
 	PRIMARY KEY(`workspace_id`, `kind`, `value`)
 ) WITHOUT ROWID;
 --> statement-breakpoint
@@ -86,6 +87,7 @@ CREATE TABLE `contacts` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `contacts_id` ON `contacts` (`workspace_id`,`id`);--> statement-breakpoint
+CREATE INDEX `contacts_merged` ON `contacts` (`workspace_id`,`merged_into`) WHERE merged_into IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `conversations` (
 	`workspace_id` text NOT NULL,
 	`id` text NOT NULL,
@@ -109,6 +111,7 @@ CREATE TABLE `conversations` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `conversations_pair` ON `conversations` (`workspace_id`,`contact_id`,`phone_number_id`);--> statement-breakpoint
 CREATE INDEX `conversations_inbox` ON `conversations` (`workspace_id`,`last_message_at`,`id`);--> statement-breakpoint
+CREATE INDEX `conversations_merged` ON `conversations` (`workspace_id`,`merged_into`) WHERE merged_into IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `message_events` (
 	`phone_number_id` text NOT NULL,
 	`target` text NOT NULL,
@@ -148,6 +151,8 @@ CREATE TABLE `messages` (
 	`attempts` integer NOT NULL,
 	`failures` integer NOT NULL,
 	`ambiguous_at` integer,
+	`unknown_ms` integer,
+	`resent_at` integer,
 	`error` text,
 	`pricing` text,
 	`at` integer NOT NULL,

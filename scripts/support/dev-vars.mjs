@@ -23,7 +23,7 @@ function fresh() {
 /** Writes `.dev.vars` unless there is one: what a developer changed in it stays. Two starts at once make one file. */
 export function ensureDevVars() {
   const lines = Object.entries(fresh()).map(([name, value]) => `${name}=${value}`);
-  const text = `# Local development only; made on the first start. Delete it to get a new one.\n${lines.join("\n")}\n`;
+  const text = `# Local development only; made on the first start. .dev.vars.example tells what is what.\n${lines.join("\n")}\n`;
   try {
     writeFileSync(FILE, text, { flag: "wx", mode: 0o600 });
     console.log("Made .dev.vars with random secrets");

@@ -67,7 +67,7 @@ const signInRoute = operation(
   },
 );
 
-const refreshRoute = operation({ kind: "signed", by: "refresh_token" }, ["unauthenticated", "rate_limited"], {
+const refreshRoute = operation({ kind: "signed", by: "refresh_token" }, ["forbidden", "rate_limited"], {
   method: "post",
   path: "/api/auth/refresh",
   tags: ["Authentication"],

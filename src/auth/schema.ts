@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { uuidSchema } from "../platform/ids";
 
-export const providerSchema = z.enum(["Email", "Google", "GitHub"]);
+const providerSchema = z.enum(["Email", "Google", "GitHub"]);
 export type SignInProvider = z.infer<typeof providerSchema>;
 export type SocialProvider = Exclude<SignInProvider, "Email">;
 

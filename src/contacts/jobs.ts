@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { type Runtime, shard } from "../platform/runtime";
-import { mergeContacts } from "./store";
+import type { Runtime } from "../platform/runtime";
+import { mergePair } from "./service-merge";
 
 /** Two contacts turned out to be one person. */
 export const mergeJobSchema = z.object({
@@ -9,21 +9,18 @@ export const mergeJobSchema = z.object({
   workspaceId: z.string(),
   shard: z.int(),
   contactIds: z.tuple([z.string(), z.string()]),
+  /** The second look, at what was under way while the first one ran. */
+  again: z.boolean(),
 });
 
 export type MergeJob = z.infer<typeof mergeJobSchema>;
 
-/** A run is bounded; what is left goes on with a job of its own. */
-const RUNS = 20;
-
-/** The older contact (its id is smaller) wins, whichever way round the job names them. */
+/** Merges; what a bounded run leaves, and what was under way meanwhile, is taken up by a job of its own. */
 export async function handleMergeJob(rt: Runtime, job: MergeJob): Promise<void> {
-  const [winner, loser] = [...job.contactIds].sort();
-  if (winner === undefined || loser === undefined || winner === loser) return;
-  const db = shard(rt, job.shard);
-  for (let run = 0; run < RUNS; run += 1) {
-    const { left } = await mergeContacts(db, job.workspaceId, winner, loser, rt.clock());
-    if (!left) return;
-  }
-  await rt.env.BULK.send(job);
+  const { left } = await mergePair(rt, job);
+  if (left) await rt.env.BULK.send(job);
+  else if (!job.again) await rt.env.BULK.send({ ...job, again: true } satisfies MergeJob, { delaySeconds: LOOK_AGAIN });
 }
+
+/** Seconds: longer than a request or a batch that read the contacts before they were merged. */
+const LOOK_AGAIN = 300;

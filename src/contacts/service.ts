@@ -1,9 +1,10 @@
 import type { Db } from "../platform/d1";
 import type { Runtime } from "../platform/runtime";
-import type { MergeJob } from "./jobs";
-import { type Identity, insertIdentities, selectOwners } from "./store";
+import type { MergePair } from "./service-merge";
+import { insertIdentities, type OwnedIdentity, selectOwners, toOwner } from "./store";
 
-export { type Contact, type Identity, type IdentityKind, insertIdentities, selectOwners } from "./store";
+export { type Identity, type IdentityKind, type OwnedIdentity, selectOwners, toOwner } from "./store";
+export { numberVariants } from "./variants";
 
 /** What a provider's answer told of a contact beyond what we called it by. */
 export interface LearnedIdentity {
@@ -21,17 +22,12 @@ export async function learnIdentities(
   db: Db,
   learned: readonly LearnedIdentity[],
 ): Promise<void> {
-  const rows = learned.flatMap((l): (Identity & { contactId: string })[] => [
-    ...(l.waId === null
-      ? []
-      : [{ workspaceId: l.workspaceId, kind: "wa" as const, value: l.waId, contactId: l.contactId }]),
-    ...(l.userId === null
-      ? []
-      : [{ workspaceId: l.workspaceId, kind: "user" as const, value: l.userId, contactId: l.contactId }]),
+  const rows = learned.flatMap(({ workspaceId, contactId, waId, userId }): OwnedIdentity[] => [
+    ...(waId === null ? [] : [{ workspaceId, kind: "wa" as const, value: waId, contactId, since: null }]),
+    ...(userId === null ? [] : [{ workspaceId, kind: "user" as const, value: userId, contactId, since: null }]),
   ]);
-  if (rows.length === 0) return;
-  await db.batch([insertIdentities(rows)]);
-  const owners = await selectOwners(db, rows);
+  const results = await db.batch([...insertIdentities(rows), ...selectOwners(rows)]);
+  const owners = results.flatMap((result) => result.results.map(toOwner));
   await orderMerges(
     rt,
     rows.flatMap((row) => {
@@ -39,20 +35,12 @@ export async function learnIdentities(
         (o) => o.workspaceId === row.workspaceId && o.kind === row.kind && o.value === row.value,
       );
       if (!owner || owner.contactId === row.contactId) return [];
-      return [
-        {
-          workspaceId: row.workspaceId,
-          shard: shardNumber,
-          contactIds: [row.contactId, owner.contactId] as [string, string],
-        },
-      ];
+      return [{ workspaceId: row.workspaceId, shard: shardNumber, contactIds: [row.contactId, owner.contactId] }];
     }),
   );
 }
 
 /** Orders that pairs of contacts become one. Ordering a pair twice does no harm. */
-export async function orderMerges(rt: Runtime, pairs: readonly Omit<MergeJob, "v" | "kind">[]): Promise<void> {
-  for (const pair of pairs) {
-    await rt.env.BULK.send({ v: 1, kind: "contact.merge", ...pair } satisfies MergeJob);
-  }
+export async function orderMerges(rt: Runtime, pairs: readonly MergePair[]): Promise<void> {
+  for (const pair of pairs) await rt.env.BULK.send({ v: 1, kind: "contact.merge", ...pair, again: false });
 }

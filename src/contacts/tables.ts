@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
 /** A rowid table, because full-text search refers to rows by number (pipeline 18). */
@@ -34,6 +35,8 @@ export const contacts = sqliteTable(
   (t) => [
     // Serves: a contact by id; the list of a workspace by age.
     uniqueIndex("contacts_id").on(t.workspaceId, t.id),
+    // Serves: keeping every merged contact one step from who it is now. Holds merged contacts only.
+    index("contacts_merged").on(t.workspaceId, t.mergedInto).where(sql`merged_into IS NOT NULL`),
   ],
 );
 
@@ -49,10 +52,13 @@ export const contactIdentities = sqliteTable(
   "contact_identities",
   {
     workspaceId: text("workspace_id").notNull(),
-    kind: text("kind", { enum: ["phone", "wa", "user", "parent", "group"] }).notNull(),
+    /** `former`: a name the contact gave up, `<kind>:<value>@<until, ms, 15 digits>`; what was said before is theirs. */
+    kind: text("kind", { enum: ["phone", "wa", "user", "parent", "group", "former"] }).notNull(),
     /** Digits for phone and wa. */
     value: text("value").notNull(),
     contactId: text("contact_id").notNull(),
+    /** Provider time (ms) since when the contact is known by this name; null: since the contact exists. */
+    since: integer("since"),
   },
   (t) => [
     primaryKey({ columns: [t.workspaceId, t.kind, t.value] }),

@@ -3,7 +3,7 @@ import { enterItem, enterWorkspace, rememberBookmark } from "../auth/guard";
 import { operation } from "../auth/operation";
 import { messageList } from "../messages/schema";
 import { pageMessages, selectMessageEvents } from "../messages/service";
-import { shapeMessage } from "../messages/shape";
+import { shapeMessage } from "../messages/service-shape";
 import { resolveNumber } from "../phone-numbers/service";
 import { createRouter } from "../platform/app";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";

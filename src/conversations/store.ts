@@ -48,10 +48,12 @@ function toConversation(row: Record<string, unknown>): Conversation {
 }
 
 const inboxCursor = z.tuple([z.number(), z.string()]);
-/** A filtered page stops after this many rows read (pipeline 19). */
+const inboxPlace = z.object({ last_message_at: z.number(), id: z.string() });
+const countRow = z.object({ n: z.number(), scanned: z.number() });
+/** A filtered page stops after this many rows read, with a cursor to go on from (pipeline 19). */
 const MAX_SCANNED = 2000;
 
-/** The inbox of a workspace, newest first, optionally of one number or only what is unread. */
+/** The inbox of a workspace, newest first, optionally of one number or only what is (or is not) unread. */
 export async function pageConversations(
   db: Db,
   workspaceId: string,
@@ -61,42 +63,53 @@ export async function pageConversations(
   const after = query.cursor === undefined ? null : decodeCursor(query.cursor, inboxCursor);
   const filtered = filter.phoneNumberId !== undefined || filter.unread !== undefined;
   const offset = after === null ? query.offset : 0;
-  const scanned = `SELECT * FROM conversations WHERE workspace_id = ?1 AND (?2 IS NULL OR (last_message_at, id) < (?2, ?3))
-    ORDER BY last_message_at DESC, id DESC LIMIT ${filtered ? MAX_SCANNED : query.limit + 1 + offset + MERGED_SLACK}`;
-  const matches = `v.merged_into IS NULL AND (?4 IS NULL OR v.phone_number_id = ?4) AND (?5 IS NULL OR (v.unread_count > 0) = ?5)`;
-  const params = [
-    workspaceId,
-    after?.[0] ?? null,
-    after?.[1] ?? null,
-    filter.phoneNumberId ?? null,
-    filter.unread === undefined ? null : Number(filter.unread),
-  ];
-  const [rows, total] = await db.batch([
+  // Merged threads stand below zero. A condition that may be absent is no bound for an index: each has its statement.
+  const walk = `SELECT id, phone_number_id, unread_count, last_message_at FROM conversations INDEXED BY conversations_inbox
+    WHERE workspace_id = ?1 AND last_message_at >= 0 ${after === null ? "" : "AND (last_message_at, id) < (?2, ?3)"}
+    ORDER BY last_message_at DESC, id DESC`;
+  const place = [workspaceId, ...(after ?? [])];
+  const matches = (first: number) =>
+    `(?${first} IS NULL OR s.phone_number_id = ?${first}) AND (?${first + 1} IS NULL OR (s.unread_count > 0) = ?${first + 1})`;
+  const wanted = [filter.phoneNumberId ?? null, filter.unread === undefined ? null : Number(filter.unread)];
+  const [rows, total, end] = await db.batch([
     statement(
-      `SELECT ${COLUMNS} FROM (${scanned}) v JOIN contacts c ON c.workspace_id = v.workspace_id AND c.id = v.contact_id WHERE ${matches}
-       ORDER BY v.last_message_at DESC, v.id DESC LIMIT ${query.limit + 1} OFFSET ${offset}`,
-      ...params,
+      `SELECT ${COLUMNS} FROM (${walk} LIMIT ${filtered ? MAX_SCANNED : query.limit + 1 + offset}) s CROSS JOIN ${FROM}
+       WHERE v.workspace_id = ?1 AND v.id = s.id AND ${matches(place.length + 1)}
+       ORDER BY s.last_message_at DESC, s.id DESC LIMIT ${query.limit + 1} OFFSET ${offset}`,
+      ...place,
+      ...wanted,
     ),
     filtered
       ? statement(
-          `SELECT count(*) AS n FROM (SELECT 1 FROM conversations v WHERE v.workspace_id = ?1 AND ${matches} AND ?2 IS ?2 AND ?3 IS ?3 LIMIT ${EXACT_TOTAL})`,
-          ...params,
+          `SELECT count(CASE WHEN ${matches(2)} THEN 1 END) AS n, count(*) AS scanned FROM (SELECT phone_number_id, unread_count
+             FROM conversations INDEXED BY conversations_inbox WHERE workspace_id = ?1 AND last_message_at >= 0
+             ORDER BY last_message_at DESC, id DESC LIMIT ${EXACT_TOTAL}) s`,
+          workspaceId,
+          ...wanted,
         )
-      : statement("SELECT n FROM list_totals WHERE workspace_id = ?1 AND list = 'conversations'", workspaceId),
+      : statement(
+          "SELECT n, 0 AS scanned FROM list_totals WHERE workspace_id = ?1 AND list = 'conversations'",
+          workspaceId,
+        ),
+    // Where a full walk ended: a page that the filter left short, even empty, may still have a next one.
+    ...(filtered ? [statement(`${walk} LIMIT 1 OFFSET ${MAX_SCANNED - 1}`, ...place)] : []),
   ]);
   const found = (rows?.results ?? []).map(toConversation);
+  const { n, scanned } = countRow.parse(total?.results[0] ?? { n: 0, scanned: 0 });
   const last = found[query.limit - 1];
-  const n = z.number().parse(total?.results[0]?.n ?? 0);
+  const walked = end?.results[0] && inboxPlace.parse(end.results[0]);
   return {
     rows: found.slice(0, query.limit),
     total: n,
-    totalIsLowerBound: filtered && n >= EXACT_TOTAL,
-    nextCursor: found.length > query.limit && last ? encodeCursor([last.lastMessageAt, last.id]) : null,
+    totalIsLowerBound: scanned >= EXACT_TOTAL,
+    nextCursor:
+      found.length > query.limit && last
+        ? encodeCursor([last.lastMessageAt, last.id])
+        : walked
+          ? encodeCursor([walked.last_message_at, walked.id])
+          : null,
   };
 }
-
-/** Merged threads stay in the index until they are purged; a page looks this far past them. */
-const MERGED_SLACK = 20;
 
 /** A thread by id; of one that was merged, the thread that took its messages over. */
 export async function selectConversation(db: Db, workspaceIds: string[], id: string): Promise<Conversation | null> {
@@ -111,6 +124,8 @@ export async function selectConversation(db: Db, workspaceIds: string[], id: str
 
 /** At most this many inbound messages become `read` with one call; older ones stay `delivered`. */
 const MAX_READ = 500;
+/** How far back in a thread they are looked for. */
+const MAX_LOOKED_AT = 2000;
 
 /**
  * Everything in the thread up to now is read: the count goes to 0 and inbound rows show `read`. Answers the newest
@@ -123,17 +138,23 @@ export async function updateRead(
   now: number,
 ): Promise<{ waMessageId: string } | null> {
   const [newest] = await db.batch([
+    // The thread knows the time of its newest inbound message: however much was sent since, it is found at once.
     statement(
-      `SELECT m.wa_message_id AS wa FROM messages m WHERE m.workspace_id = ?1 AND m.conversation_id = ?2 AND m.direction = 'inbound' AND m.origin = 'live'
-       ORDER BY m.at DESC, m.received_at DESC, m.position DESC, m.id DESC LIMIT 1`,
+      `SELECT m.wa_message_id AS wa FROM conversations v CROSS JOIN messages m INDEXED BY messages_thread
+       WHERE v.workspace_id = ?1 AND v.id = ?2 AND m.workspace_id = ?1 AND m.conversation_id = ?2 AND m.at = v.last_inbound_at
+         AND m.direction = 'inbound' AND m.origin = 'live'
+       ORDER BY m.received_at DESC, m.position DESC, m.id DESC LIMIT 1`,
       workspaceId,
       id,
     ),
+    // As many as are unread, from the newest on: the walk ends where the last of them is found.
     statement(
-      `UPDATE messages SET status = 'read', read_at = ?3 WHERE workspace_id = ?1 AND direction = 'inbound' AND status = 'delivered' AND id IN
-         (SELECT m.id FROM messages m WHERE m.workspace_id = ?1 AND m.conversation_id = ?2
-          ORDER BY m.at DESC, m.received_at DESC, m.position DESC, m.id DESC LIMIT (SELECT MIN(${MAX_READ}, 2 * v.unread_count + 20)
-            FROM conversations v WHERE v.workspace_id = ?1 AND v.id = ?2))`,
+      `UPDATE messages SET status = 'read', read_at = ?3 WHERE workspace_id = ?1 AND id IN
+         (SELECT t.id FROM (SELECT m.id, m.direction, m.status FROM messages m INDEXED BY messages_thread
+            WHERE m.workspace_id = ?1 AND m.conversation_id = ?2
+            ORDER BY m.at DESC, m.received_at DESC, m.position DESC, m.id DESC LIMIT ${MAX_LOOKED_AT}) t
+          WHERE t.direction = 'inbound' AND t.status = 'delivered'
+          LIMIT (SELECT MIN(${MAX_READ}, v.unread_count) FROM conversations v WHERE v.workspace_id = ?1 AND v.id = ?2))`,
       workspaceId,
       id,
       now,

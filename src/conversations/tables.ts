@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
 
 /** One thread: a number of ours and a contact. */
@@ -11,7 +12,7 @@ export const conversations = sqliteTable(
     /** Names the thread's Conversation object: what its person was first called by. Never changes. */
     peer: text("peer").notNull(),
     lastMessageId: text("last_message_id"),
-    /** Thread time of the newest message, or creation: the inbox is sorted by it. */
+    /** Thread time of the newest message, or creation: the inbox is sorted by it. -1 for merged threads: no page meets them. */
     lastMessageAt: integer("last_message_at").notNull(),
     lastMessageDirection: text("last_message_direction", { enum: ["inbound", "outbound"] }),
     lastMessagePreview: text("last_message_preview"),
@@ -33,5 +34,7 @@ export const conversations = sqliteTable(
     uniqueIndex("conversations_pair").on(t.workspaceId, t.contactId, t.phoneNumberId),
     // Serves: the inbox, newest first.
     index("conversations_inbox").on(t.workspaceId, t.lastMessageAt, t.id),
+    // Serves: keeping every merged thread one step from where its messages are. Holds merged threads only.
+    index("conversations_merged").on(t.workspaceId, t.mergedInto).where(sql`merged_into IS NOT NULL`),
   ],
 );

@@ -84,15 +84,22 @@ function noteOf(node: SchemaNode): string {
 /** Format, bounds and default in words, escaped; empty when there are none. */
 export function constraintsOf(node: SchemaNode): string {
   if (isReference(node)) return "";
-  const { format, minimum, maximum, minLength, maxLength, maxItems, default: fallback } = node;
+  const { format, maxItems, default: fallback } = node;
   const parts: string[] = [];
   if (format !== undefined) parts.push(format);
-  if (minimum !== undefined || maximum !== undefined) parts.push(`${minimum ?? ""}–${maximum ?? ""}`);
-  if (minLength !== undefined || maxLength !== undefined)
-    parts.push(`${minLength ?? 0}–${maxLength ?? ""} characters`);
+  const range = rangeText(node.minimum, node.maximum);
+  if (range) parts.push(range);
+  const length = rangeText(node.minLength, node.maxLength);
+  if (length) parts.push(`${length} characters`);
   if (maxItems !== undefined) parts.push(`at most ${maxItems}`);
   if (fallback !== undefined) parts.push(`default ${JSON.stringify(fallback)}`);
   return escapeHtml(parts.join(", "));
+}
+
+function rangeText(least: number | undefined, most: number | undefined): string | null {
+  if (least !== undefined && most !== undefined) return `${least} to ${most}`;
+  if (least !== undefined) return `at least ${least}`;
+  return most === undefined ? null : `at most ${most}`;
 }
 
 /** A value that fits a schema, for an example call; `name` stands in for texts nothing is known of. */

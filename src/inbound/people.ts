@@ -1,140 +1,101 @@
-/** Who is who in a batch: everything a webhook calls a person by, united before a statement runs (pipeline 10). */
-import type { IdentityKind } from "../contacts/service";
-import { numberVariants } from "../contacts/variants";
+/** Whom a batch names, event by event (pipeline 10). Nothing is read or decided here. */
 import type { Person } from "../providers/provider";
+import { formerRange, type Key, keyText, otherSpellings, personKeys, replacedKeys } from "./names";
+import type { RoutedEvent } from "./routing";
 
-export interface Key {
-  kind: IdentityKind;
-  value: string;
-}
-
-/** One person (or WhatsApp group) of one workspace, under all the names the batch and the database know. */
-export interface Someone {
-  workspaceId: string;
+/** What an event says of somebody. */
+export interface Named {
+  routed: RoutedEvent;
   kind: "person" | "group";
-  /** Every identity the batch names; each will belong to this contact. */
   keys: Key[];
-  /** Also looked for, but not claimed: the other spellings of a number. */
-  alsoKnownAs: Key[];
+  /** Provider time, ms. */
+  at: number;
   name: string | null;
   username: string | null;
-  waId: string | null;
-  userId: string | null;
-  parentUserId: string | null;
   /** Only these get a contact when nobody knows them. */
   createIfUnknown: boolean;
+  /** Names given up with this event. */
+  replaced: Key[];
 }
 
-export function personKeys(person: Person): Key[] {
-  return [
-    ...(person.waId === null ? [] : [{ kind: "wa" as const, value: person.waId }]),
-    ...(person.userId === null ? [] : [{ kind: "user" as const, value: person.userId }]),
-    ...(person.parentUserId === null ? [] : [{ kind: "parent" as const, value: person.parentUserId }]),
-  ];
+/** What must be read before a batch to know who is who. */
+export interface Lookups {
+  names: { ws: string; k: string; v: string }[];
+  formers: { ws: string; from: string; to: string }[];
 }
 
-export function keyText(key: Key): string {
-  return `${key.kind} ${key.value}`;
+/** Whom each event names. What names nobody, or nobody that matters, is passed over. */
+export function namedIn(events: readonly RoutedEvent[]): Named[] {
+  return events.flatMap((routed) => namedBy(routed) ?? []);
 }
 
-/** Collects people and groups of a batch; `resolve` unites those that share a name. */
-export class People {
-  readonly #entries: Someone[] = [];
-
-  /** Answers the key by which the person's contact is found once the batch's identities are stored; null for nobody. */
-  person(workspaceId: string, person: Person, createIfUnknown: boolean): Key | null {
-    const keys = personKeys(person);
-    const [first] = keys;
-    if (!first) return null;
-    this.#entries.push({
-      workspaceId,
-      kind: "person",
-      keys,
-      alsoKnownAs: person.waId === null ? [] : numberVariants(person.waId).flatMap(bothKinds),
-      name: person.name,
-      username: person.username,
-      waId: person.waId,
-      userId: person.userId,
-      parentUserId: person.parentUserId,
-      createIfUnknown,
-    });
-    return first;
+function namedBy(routed: RoutedEvent): Named | null {
+  const { event } = routed;
+  switch (event.kind) {
+    case "message":
+      if (event.groupId !== null) return group(routed, event.groupId, event.message.at);
+      return person(routed, event.sender, event.message.at, true);
+    case "echo":
+      if (event.groupId !== null) return group(routed, event.groupId, event.message.at);
+      return person(routed, event.recipient, event.message.at, true);
+    case "preference":
+      return person(routed, event.sender, event.at, true);
+    case "contact_sync":
+      return person(routed, event.person, event.at, event.action === "add");
+    case "identity_change":
+      return change(routed, event.previous, event.current, event.at);
+    case "status":
+      // A status may be the first to tell a known person's user id.
+      if (!event.recipient?.waId || !event.recipient.userId) return null;
+      return person(routed, event.recipient, event.at, false);
+    case "reaction":
+    case "edit":
+    case "revoke":
+    case "notice":
+    case "unknown":
+      return null;
   }
+}
 
-  group(workspaceId: string, groupId: string): Key {
-    const key: Key = { kind: "group", value: groupId };
-    this.#entries.push({
-      workspaceId,
-      kind: "group",
-      keys: [key],
-      alsoKnownAs: [],
-      name: null,
-      username: null,
-      waId: null,
-      userId: null,
-      parentUserId: null,
-      createIfUnknown: true,
-    });
-    return key;
-  }
+function person(routed: RoutedEvent, { name, username, ...ids }: Person, at: number, create: boolean): Named | null {
+  const keys = personKeys({ ...ids, name, username });
+  if (keys.length === 0) return null;
+  return { routed, kind: "person", keys, at, name, username, createIfUnknown: create, replaced: [] };
+}
 
-  /** Says that two names mean one person (a number or id that changed). */
-  same(workspaceId: string, a: Person, b: Person): void {
-    this.#entries.push({
-      workspaceId,
-      kind: "person",
-      keys: [...personKeys(a), ...personKeys(b)],
-      alsoKnownAs: [],
-      name: null,
-      username: null,
-      waId: b.waId ?? a.waId,
-      userId: b.userId ?? a.userId,
-      parentUserId: b.parentUserId ?? a.parentUserId,
-      createIfUnknown: false,
-    });
-  }
+function group(routed: RoutedEvent, groupId: string, at: number): Named {
+  const keys: Key[] = [{ kind: "group", value: groupId }];
+  return { routed, kind: "group", keys, at, name: null, username: null, createIfUnknown: true, replaced: [] };
+}
 
-  /** Everybody once: entries that share any name (or spelling) of a workspace are one. Later entries win a fact. */
-  united(): Someone[] {
-    const groups: Someone[] = [];
-    const byName = new Map<string, Someone>();
-    for (const entry of this.#entries) {
-      const names = [...entry.keys, ...entry.alsoKnownAs].map((key) => `${entry.workspaceId} ${keyText(key)}`);
-      const known = [...new Set(names.map((name) => byName.get(name)).filter((s) => s !== undefined))];
-      const merged = known.reduce(unite, entry);
-      for (const old of known) groups.splice(groups.indexOf(old), 1);
-      groups.push(merged);
-      for (const key of [...merged.keys, ...merged.alsoKnownAs])
-        byName.set(`${merged.workspaceId} ${keyText(key)}`, merged);
+/** A person's number or id changed. A stranger's is kept too: what they said before may come later. */
+function change(routed: RoutedEvent, previous: Person, current: Person, at: number): Named | null {
+  const replaced = replacedKeys(previous, current);
+  const gone = new Set(replaced.map(keyText));
+  const named = person(routed, { ...current, name: previous.name, username: previous.username }, at, true);
+  if (!named) return null;
+  const kept = personKeys(previous).filter((key) => !gone.has(keyText(key)));
+  const keys = [...new Map([...named.keys, ...kept].map((key) => [keyText(key), key])).values()];
+  return { ...named, keys, replaced };
+}
+
+/** Every name and spelling once, and for whom else a name stood since the earliest time the batch speaks of. */
+export function lookupsOf(all: readonly Named[]): Lookups {
+  const names = new Map<string, Lookups["names"][number]>();
+  const formers = new Map<string, { ws: string; key: Key; at: number }>();
+  for (const { routed, keys, replaced, at } of all) {
+    const ws = routed.workspaceId;
+    for (const key of [...keys, ...replaced]) {
+      for (const spelled of [key, ...otherSpellings(key)]) {
+        names.set(`${ws} ${keyText(spelled)}`, { ws, k: spelled.kind, v: spelled.value });
+      }
+      const name = `${ws} ${keyText(key)}`;
+      const known = formers.get(name);
+      if (key.kind !== "group" && (!known || at < known.at)) formers.set(name, { ws, key, at });
     }
-    return groups;
   }
-}
-
-/** A number is looked for as WhatsApp id and as the phone a contact was created with. */
-function bothKinds(value: string): Key[] {
-  return [
-    { kind: "wa", value },
-    { kind: "phone", value },
-  ];
-}
-
-/** `b` was there before `a`. */
-function unite(a: Someone, b: Someone): Someone {
   return {
-    workspaceId: a.workspaceId,
-    kind: a.kind,
-    keys: distinct([...b.keys, ...a.keys]),
-    alsoKnownAs: distinct([...b.alsoKnownAs, ...a.alsoKnownAs]),
-    name: a.name ?? b.name,
-    username: a.username ?? b.username,
-    waId: a.waId ?? b.waId,
-    userId: a.userId ?? b.userId,
-    parentUserId: a.parentUserId ?? b.parentUserId,
-    createIfUnknown: a.createIfUnknown || b.createIfUnknown,
+    names: [...names.values()],
+    formers: [...formers.values()].map(({ ws, key, at }) => ({ ws, ...formerRange(key, at) })),
   };
-}
-
-function distinct(keys: Key[]): Key[] {
-  return [...new Map(keys.map((key) => [keyText(key), key])).values()];
 }

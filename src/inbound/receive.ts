@@ -12,6 +12,8 @@ import type { WebhookJob } from "./jobs";
 export const MAX_WEBHOOK_BYTES = 3 * 1024 * 1024;
 /** A queue message has 128 KB and JSON escaping may nearly double a body of quotes. */
 const MAX_PART_BYTES = 60_000;
+/** What of a queue message's 128,000 bytes is ours; about 100 are the platform's. */
+const MAX_MESSAGE_BYTES = 125_000;
 /** One sendBatch takes 256 KB and 100 messages. */
 const MAX_SEND_BYTES = 240_000;
 const MAX_SEND_MESSAGES = 100;
@@ -20,6 +22,12 @@ const MAX_SEND_MESSAGES = 100;
 export async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const tooLarge = () => new AppError("too_large", `The body is larger than ${maxBytes} bytes`);
   if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
+  // A declared length holds: the platform ends the body there. Reading it at once takes a quarter less time.
+  if (request.headers.has("content-length")) {
+    const bytes = new Uint8Array(await request.arrayBuffer());
+    if (bytes.byteLength > maxBytes) throw tooLarge();
+    return bytes;
+  }
   if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -82,17 +90,28 @@ export async function enqueueWebhook(
   const text = new TextDecoder().decode(bytes);
   const parts = splitMetaWebhook(text, MAX_PART_BYTES);
   const base = { v: 1 as const, kind: "webhook.part" as const, ...source, receivedAt };
-  if (parts.length === 1 && parts[0] && !parts[0].oversized) {
-    await rt.env.INBOUND.send({ ...base, firstPosition: 0, body: parts[0].text } satisfies WebhookJob);
-    return;
-  }
   const jobs: WebhookJob[] = [];
   for (const { text: body, oversized, firstPosition } of parts) {
-    jobs.push(
-      oversized ? { ...base, firstPosition, r2Key: await putLarge(rt, body) } : { ...base, firstPosition, body },
-    );
+    const job = { ...base, firstPosition, body };
+    jobs.push(oversized || !fitsQueue(job) ? { ...base, firstPosition, r2Key: await putLarge(rt, body) } : job);
+  }
+  const [only] = jobs;
+  if (only && jobs.length === 1) {
+    await rt.env.INBOUND.send(only);
+    return;
   }
   for (const batch of inBatches(jobs)) await rt.env.INBOUND.sendBatch(batch.map((body) => ({ body })));
+}
+
+/** Control characters, which only a body that is no JSON has, take six bytes each when they are escaped. */
+function fitsQueue(job: WebhookJob & { body: string }): boolean {
+  return job.body.length * ESCAPED_BYTES <= MAX_MESSAGE_BYTES || bytesOf(job) <= MAX_MESSAGE_BYTES;
+}
+
+const ESCAPED_BYTES = 6;
+
+function bytesOf(job: WebhookJob): number {
+  return new TextEncoder().encode(JSON.stringify(job)).byteLength;
 }
 
 async function putLarge(rt: Runtime, body: string): Promise<string> {
@@ -105,7 +124,7 @@ function inBatches(jobs: readonly WebhookJob[]): WebhookJob[][] {
   const batches: WebhookJob[][] = [];
   let size = 0;
   for (const job of jobs) {
-    const bytes = new TextEncoder().encode(JSON.stringify(job)).byteLength + 100;
+    const bytes = bytesOf(job) + 100;
     const current = batches.at(-1);
     if (current && current.length < MAX_SEND_MESSAGES && size + bytes <= MAX_SEND_BYTES) {
       current.push(job);

@@ -1,7 +1,7 @@
-import { z } from "@hono/zod-openapi";
+import { type RouteConfig, z } from "@hono/zod-openapi";
 import { operation } from "../auth/operation";
 import { webhookSecrets } from "../phone-numbers/service-pipeline";
-import { type AppContext, createRouter } from "../platform/app";
+import { type AppContext, createRouter, deliveryFrame, withRuntime } from "../platform/app";
 import { AppError } from "../platform/errors";
 import { uuidSchema } from "../platform/ids";
 import { answerChallenge, appSecrets, enqueueWebhook, isSigned, MAX_WEBHOOK_BYTES, readBounded } from "./receive";
@@ -20,12 +20,16 @@ const received = {
     content: { "application/json": { schema: z.object({ status: z.literal("received") }) } },
   },
 };
-const signatureHeader = z.object({
-  "x-hub-signature-256": z
-    .string()
-    .optional()
-    .openapi({ description: "`sha256=` and the HMAC of the raw body with the app's secret." }),
-});
+/** Documented, not parsed: `isSigned` looks at the header itself. */
+const signatureHeader: RouteConfig["parameters"] = [
+  {
+    name: "X-Hub-Signature-256",
+    in: "header",
+    required: true,
+    description: "`sha256=` and the HMAC of the raw body with the app's secret.",
+    schema: { type: "string" },
+  },
+];
 
 const verifyRoute = operation({ kind: "signed", by: "provider" }, ["forbidden"], {
   method: "get",
@@ -41,7 +45,7 @@ const receiveRoute = operation({ kind: "signed", by: "provider" }, ["too_large"]
   path: "/webhook",
   tags: ["Webhooks"],
   summary: "Meta's events for the app",
-  request: { headers: signatureHeader },
+  parameters: signatureHeader,
   responses: received,
 });
 
@@ -60,7 +64,8 @@ const receiveConnectionRoute = operation({ kind: "signed", by: "provider" }, ["t
   tags: ["Webhooks"],
   summary: "Meta's events for one number",
   description: "What names another number than this connection's is kept as unknown, whatever the body says.",
-  request: { params: connectionPath, headers: signatureHeader },
+  parameters: signatureHeader,
+  request: { params: connectionPath },
   responses: received,
 });
 
@@ -88,7 +93,11 @@ async function receive(c: AppContext, connection: string | null): Promise<void> 
   await enqueueWebhook(c.var.rt, { provider: "meta", connection }, bytes);
 }
 
-export const webhookRoutes = createRouter()
+const router = createRouter();
+for (const path of ["/webhook", "/webhooks/*"]) router.use(path, deliveryFrame, withRuntime);
+
+/** Mounted before the frame of the API: a provider is no browser, and needs neither CORS nor a log line per delivery. */
+export const webhookRoutes = router
   .openapi(verifyRoute, async (c) => (await challenge(c, c.req.valid("query"))) as never)
   .openapi(receiveRoute, async (c) => {
     await receive(c, null);

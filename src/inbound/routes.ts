@@ -5,10 +5,9 @@ import { createRouter } from "../platform/app";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
 import { uuidSchema } from "../platform/ids";
 import { pageBody, pageQuery } from "../platform/pagination";
-import { replayDeadLetter } from "./dead-jobs";
-import { type DeadLetter, pageDeadLetters, selectDeadLetter } from "./dead-letters";
 import { deadLetterList, deadLetterResource, webhookEventList } from "./schema";
-import { pageWebhookEvents, type WebhookEvent } from "./store";
+import { replayDeadLetter } from "./service-dead-letters";
+import { type DeadLetter, pageDeadLetters, pageWebhookEvents, selectDeadLetter, type WebhookEvent } from "./store";
 
 const listEvents = operation({ kind: "workspace", permission: "webhook_events.read" }, [], {
   method: "get",

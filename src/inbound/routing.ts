@@ -1,7 +1,7 @@
 /** Which workspace an event belongs to. */
 import { z } from "zod";
 import { type Db, statement } from "../platform/d1";
-import { directory, type Runtime, shard } from "../platform/runtime";
+import { type Runtime, shard } from "../platform/runtime";
 import type { InboundEvent, ProviderName } from "../providers/provider";
 import type { WebhookJob } from "./jobs";
 
@@ -11,6 +11,8 @@ export interface RoutedEvent {
   shard: number;
   /** Null for what concerns an account as a whole. */
   phoneNumberId: string | null;
+  /** The workspace's numbers that it is about: that one, or those of the account. */
+  numberIds: string[];
   provider: ProviderName;
   receivedAt: number;
   /** Place within the whole POST. */
@@ -78,39 +80,47 @@ async function registrations(db: Db, events: readonly ArrivedEvent[]): Promise<R
   return results.flatMap((result) => result.results.map((row) => registrationRow.parse(row)));
 }
 
-/** Numbers tried for a status that names none: more than this many registrations and it stays unrouted. */
+/** Numbers tried for a status that names neither number nor account: with more registrations it stays unrouted. */
 const MAX_TRIED = 5000;
 
 const sentRow = z.object({ phone_number_id: z.string(), wa_message_id: z.string() });
 
+/** A status that names no number of ours, with the registrations of the account it names. */
+interface Unnamed {
+  arrived: ArrivedEvent;
+  waMessageId: string;
+  ofBusiness: Registration[];
+}
+
 /**
- * Statuses without metadata are matched by the provider's message id (contract 23): each registered number of the
- * provider is tried in its shard, over the index that deduplicates.
+ * Statuses without metadata are matched by the provider's message id (contract 23): over the index that deduplicates,
+ * each registered number of their account is tried in its shard, or of the provider where they name no account either.
  */
-async function byMessageId(rt: Runtime, db: Db, events: readonly ArrivedEvent[]): Promise<RoutedEvent[]> {
-  const statuses = events.flatMap((arrived) =>
-    arrived.event.kind === "status" ? [{ arrived, wa: arrived.event.waMessageId }] : [],
-  );
-  if (statuses.length === 0) return [];
-  const rows = await db.all(
-    `SELECT ${FIELDS} FROM provider_numbers n WHERE n.provider = ?1 LIMIT ${MAX_TRIED}`,
-    statuses[0]?.arrived.provider ?? "",
-  );
-  const registered = rows.map((row) => registrationRow.parse(row));
+async function byMessageId(rt: Runtime, db: Db, unnamed: readonly Unnamed[]): Promise<RoutedEvent[]> {
   const found: RoutedEvent[] = [];
-  for (const [number, ofShard] of Map.groupBy(registered, (r) => r.shard)) {
-    const sent = await shard(rt, number).all(
-      `SELECT m.phone_number_id, m.wa_message_id FROM json_each(?1) j CROSS JOIN json_each(?2) n CROSS JOIN messages m
-       WHERE m.phone_number_id = n.value AND m.wa_message_id = j.value`,
-      JSON.stringify([...new Set(statuses.map((status) => status.wa))]),
-      JSON.stringify(ofShard.map((r) => r.phone_number_id)),
-    );
-    for (const row of sent.map((raw) => sentRow.parse(raw))) {
-      const registration = ofShard.find((r) => r.phone_number_id === row.phone_number_id);
-      if (!registration) continue;
-      found.push(
-        ...statuses.filter((s) => s.wa === row.wa_message_id).map((s) => route(s.arrived, registration, false)),
+  for (const [provider, statuses] of Map.groupBy(unnamed, ({ arrived }) => arrived.provider)) {
+    const rows = statuses.every(({ ofBusiness }) => ofBusiness.length > 0)
+      ? []
+      : await db.all(`SELECT ${FIELDS} FROM provider_numbers n WHERE n.provider = ?1 LIMIT ${MAX_TRIED}`, provider);
+    const everybody = rows.map((row) => registrationRow.parse(row));
+    const tried = statuses.map((status) => ({
+      ...status,
+      candidates: status.ofBusiness.length > 0 ? status.ofBusiness : everybody,
+    }));
+    const registered = distinctNumbers(tried.flatMap(({ candidates }) => candidates));
+    for (const [number, ofShard] of Map.groupBy(registered, (r) => r.shard)) {
+      const sent = await shard(rt, number).all(
+        `SELECT m.phone_number_id, m.wa_message_id FROM json_each(?1) j CROSS JOIN json_each(?2) n CROSS JOIN messages m
+         WHERE m.phone_number_id = n.value AND m.wa_message_id = j.value AND m.direction = 'outbound'`,
+        JSON.stringify([...new Set(statuses.map((status) => status.waMessageId))]),
+        JSON.stringify(ofShard.map((r) => r.phone_number_id)),
       );
+      for (const row of sent.map((raw) => sentRow.parse(raw))) {
+        for (const { arrived, waMessageId, candidates } of tried) {
+          const registration = candidates.find((r) => r.phone_number_id === row.phone_number_id);
+          if (registration && waMessageId === row.wa_message_id) found.push(route(arrived, registration));
+        }
+      }
     }
   }
   return found;
@@ -123,37 +133,48 @@ export interface Routed {
 }
 
 /**
- * Finds each event's workspace. On the app's address that is where the number is registered; on a connection's own
+ * Finds each event's workspace in the directory `db`. On the app's address that is where the number is registered; on a connection's own
  * address it is the connection's, and what names another number becomes an unknown event of that connection (pipeline 8).
  * What names only a business account concerns every workspace with a number of it.
  */
-export async function routeEvents(rt: Runtime, events: readonly ArrivedEvent[]): Promise<Routed> {
-  const db = directory(rt);
+export async function routeEvents(rt: Runtime, db: Db, events: readonly ArrivedEvent[]): Promise<Routed> {
+  if (events.length === 0) return { routed: [], unrouted: [] };
   const known = await registrations(db, events);
   const routed: RoutedEvent[] = [];
   const unrouted: ArrivedEvent[] = [];
+  const unnamed: (Unnamed & { targets: RoutedEvent[] })[] = [];
   for (const arrived of events) {
     const targets =
       arrived.connection === null ? byNumber(known, arrived) : byConnection(known, arrived, arrived.connection);
+    if (arrived.connection === null && arrived.event.kind === "status" && namesNoNumber(arrived, targets)) {
+      const { waMessageId } = arrived.event;
+      unnamed.push({ arrived, waMessageId, ofBusiness: ofBusiness(known, arrived), targets });
+      continue;
+    }
     if (targets.length === 0) unrouted.push(arrived);
     routed.push(...targets);
   }
-  const { providerless = [], rest = [] } = Object.groupBy(unrouted, (u) => (namesNothing(u) ? "providerless" : "rest"));
-  const matched = await byMessageId(rt, db, providerless);
-  const missed = providerless.filter((u) => !matched.some((m) => m.event === u.event));
-  return { routed: [...routed, ...matched], unrouted: [...rest, ...missed] };
+  const matched = await byMessageId(rt, db, unnamed);
+  const settled = new Set(matched.map(({ event }) => event));
+  for (const { arrived, targets } of unnamed) {
+    if (settled.has(arrived.event)) continue;
+    if (targets.length === 0) unrouted.push(arrived);
+    routed.push(...targets);
+  }
+  return { routed: [...routed, ...matched], unrouted };
 }
 
-function namesNothing(arrived: ArrivedEvent): boolean {
-  const { providerNumberId, businessId, displayDigits } = arrived.event.number;
-  return providerNumberId === null && businessId === null && displayDigits === null;
+function namesNoNumber({ event }: ArrivedEvent, targets: readonly RoutedEvent[]): boolean {
+  return event.number.providerNumberId === null && targets.every((target) => target.phoneNumberId === null);
 }
 
-function route(arrived: ArrivedEvent, registration: Registration, whole: boolean, event = arrived.event): RoutedEvent {
+/** About one number. */
+function route(arrived: ArrivedEvent, registration: Registration, event = arrived.event): RoutedEvent {
   return {
     workspaceId: registration.workspace_id,
     shard: registration.shard,
-    phoneNumberId: whole ? null : registration.phone_number_id,
+    phoneNumberId: registration.phone_number_id,
+    numberIds: [registration.phone_number_id],
     provider: arrived.provider,
     receivedAt: arrived.receivedAt,
     position: arrived.position,
@@ -163,19 +184,28 @@ function route(arrived: ArrivedEvent, registration: Registration, whole: boolean
   };
 }
 
+function ofBusiness(known: readonly Registration[], { provider, event }: ArrivedEvent): Registration[] {
+  const { businessId } = event.number;
+  return known.filter((r) => r.provider === provider && businessId !== null && r.business_id === businessId);
+}
+
 function byNumber(known: readonly Registration[], arrived: ArrivedEvent): RoutedEvent[] {
-  const { providerNumberId, businessId, displayDigits } = arrived.event.number;
-  const ofProvider = known.filter((r) => r.provider === arrived.provider);
+  const { providerNumberId, displayDigits } = arrived.event.number;
   if (providerNumberId !== null) {
-    return ofProvider
-      .filter((r) => r.provider_number_id === providerNumberId)
+    return known
+      .filter((r) => r.provider === arrived.provider && r.provider_number_id === providerNumberId)
       .slice(0, 1)
-      .map((r) => route(arrived, r, false));
+      .map((r) => route(arrived, r));
   }
-  const ofBusiness = ofProvider.filter((r) => businessId !== null && r.business_id === businessId);
-  const named = ofBusiness.filter((r) => displayDigits !== null && r.phone_digits === displayDigits);
-  if (named.length > 0) return distinctNumbers(named).map((r) => route(arrived, r, false));
-  return distinctWorkspaces(ofBusiness).map((r) => route(arrived, r, true));
+  const registered = distinctNumbers(ofBusiness(known, arrived));
+  const named = registered.filter((r) => displayDigits !== null && r.phone_digits === displayDigits);
+  if (named.length > 0) return named.map((r) => route(arrived, r));
+  return [...Map.groupBy(registered, (r) => r.workspace_id).values()].flatMap((ofWorkspace) => {
+    const [first] = ofWorkspace;
+    // What names a number that is not ours says nothing of those that are.
+    const numberIds = displayDigits === null ? ofWorkspace.map((r) => r.phone_number_id) : [];
+    return first ? [{ ...route(arrived, first), phoneNumberId: null, numberIds }] : [];
+  });
 }
 
 function byConnection(known: readonly Registration[], arrived: ArrivedEvent, connection: string): RoutedEvent[] {
@@ -183,26 +213,16 @@ function byConnection(known: readonly Registration[], arrived: ArrivedEvent, con
   if (!own) return [];
   const { providerNumberId, businessId, displayDigits } = arrived.event.number;
   const foreign =
+    own.provider !== arrived.provider ||
     (providerNumberId !== null && providerNumberId !== own.provider_number_id) ||
     (providerNumberId === null && displayDigits !== null && displayDigits !== own.phone_digits) ||
     (providerNumberId === null && businessId !== null && own.business_id !== null && businessId !== own.business_id);
-  if (!foreign) return [route(arrived, own, false)];
+  if (!foreign) return [route(arrived, own)];
   const { number, position, raw } = arrived.event;
-  const unknown: InboundEvent = {
-    kind: "unknown",
-    number,
-    position,
-    raw,
-    field: null,
-    reason: "It names another number than the connection it came in on",
-  };
-  return [route(arrived, own, false, unknown)];
+  const reason = "It names another number than the connection it came in on";
+  return [route(arrived, own, { kind: "unknown", number, position, raw, field: null, reason })];
 }
 
 function distinctNumbers(rows: readonly Registration[]): Registration[] {
   return [...new Map(rows.map((r) => [r.phone_number_id, r])).values()];
-}
-
-function distinctWorkspaces(rows: readonly Registration[]): Registration[] {
-  return [...new Map(rows.map((r) => [r.workspace_id, r])).values()];
 }

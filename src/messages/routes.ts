@@ -17,7 +17,7 @@ import {
   selectMessage,
   selectMessageEvents,
 } from "./service";
-import { shapeAccepted, shapeMessage, shapeStatus } from "./shape";
+import { shapeAccepted, shapeMessage, shapeStatus } from "./service-shape";
 
 const itemPath = z.object({ message_id: uuidSchema });
 const json = <T extends z.ZodType>(schema: T) => ({ "application/json": { schema } });

@@ -6,7 +6,10 @@ import { pageOf, pageQuery } from "../platform/pagination";
 export type MessageContent = Record<string, unknown>;
 
 /** The documented check (003: "Phone number must be in E.164 format"). Numbers from a provider are never validated. */
-export const e164 = z.string().regex(/^\+[1-9]\d{1,14}$/, "Phone number must be in E.164 format");
+export const e164 = z
+  .string()
+  .regex(/^\+[1-9]\d{1,14}$/, "Phone number must be in E.164 format")
+  .openapi({ example: "+1234567890" });
 
 /** Our UUID, or the provider's id of a number in the workspace (contract 12). */
 const phoneNumberRef = z.string().min(1).max(64);
@@ -30,13 +33,11 @@ export const sendBase = z.object({
     .max(200)
     .optional()
     .openapi({ description: "The message this one quotes: our id or the provider's." }),
-  scheduled_at: isoTime
-    .optional()
-    .openapi({
-      type: "string",
-      format: "date-time",
-      description: "Not sent before; the status is `scheduled` until then.",
-    }),
+  scheduled_at: isoTime.optional().openapi({
+    type: "string",
+    format: "date-time",
+    description: "Not sent before; the status is `scheduled` until then.",
+  }),
 });
 
 /** WhatsApp's limit of a text body (facts 1.2). */
@@ -44,7 +45,11 @@ export const MAX_TEXT = 4096;
 
 export const sendTextBody = sendBase
   .extend({
-    text: z.string().min(1, "Must not be empty").max(MAX_TEXT, `Must have at most ${MAX_TEXT} characters`),
+    text: z
+      .string()
+      .min(1, "Must not be empty")
+      .max(MAX_TEXT, `Must have at most ${MAX_TEXT} characters`)
+      .openapi({ example: "Hello! Thanks for contacting us." }),
     preview_url: z.boolean().optional(),
   })
   .openapi("SendText");

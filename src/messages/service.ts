@@ -1,4 +1,4 @@
-import { resolveNumber } from "../phone-numbers/service";
+import { type PhoneNumber, resolveNumber } from "../phone-numbers/service";
 import { isoMillis } from "../platform/clock";
 import type { Db } from "../platform/d1";
 import { AppError, invalidField } from "../platform/errors";
@@ -9,20 +9,29 @@ import type { Runtime } from "../platform/runtime";
 import { admitSend, conversationObject, publishEvents } from "../realtime/publish";
 import { readSettings } from "../workspaces/settings";
 import { enqueueSends } from "./jobs";
-import { previewOf } from "./preview";
 import type { MessageContent } from "./schema";
+import { announceStatuses } from "./service-announce";
+import { previewOf } from "./service-preview";
+import { messageView } from "./service-view";
 import {
   type Acceptance,
   insertAccepted,
   type KnownRecipient,
   type Message,
   type RecipientKey,
+  type RecipientReads,
+  selectMessage,
   selectRecipient,
-  updateCancelled,
 } from "./store";
-import { messageView } from "./view";
+import { updateCancelled } from "./store-sending";
 
-export { type Message, type MessageFilter, pageMessages, selectMessage, selectMessageEvents } from "./store";
+export {
+  MESSAGE_COLUMNS,
+  type Message,
+  selectMessage,
+  toMessage,
+} from "./store";
+export { type MessageFilter, pageMessages, selectMessageEvents } from "./store-pages";
 
 /** A person may be written to freely this long after their last message (facts 1.9). */
 const SERVICE_WINDOW = 24 * 3_600_000;
@@ -63,9 +72,6 @@ export async function acceptMessage(
 ): Promise<{ message: Message; replayed: boolean }> {
   const { rt, db, workspaceId } = scope;
   const now = rt.clock();
-  if (intent.scheduledAt !== null && intent.scheduledAt <= now) {
-    throw invalidField(["body", "scheduled_at"], "Must be in the future");
-  }
   const recipientKey = recipientKeyOf(intent);
   const [reads, named] = await Promise.all([
     selectRecipient(
@@ -73,17 +79,27 @@ export async function acceptMessage(
       workspaceId,
       recipientKey,
       intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo : null,
+      key && { key: key.key, now },
     ),
     recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
   ]);
+  // Before anything is looked at that may have changed since: the same call gets the first answer again, though its
+  // planned time has passed by now or its number was disabled. And a repeated call takes none of the pair's pace.
+  if (key && reads.holder) return replay(reads.holder, key.hash);
+  if (intent.scheduledAt !== null && intent.scheduledAt <= now) {
+    throw invalidField(["body", "scheduled_at"], "Must be in the future");
+  }
   if (recipientKey.kind === "conversation" && !reads.conversation)
     throw new AppError("not_found", "Conversation not found");
   if (recipientKey.kind === "contact" && !reads.recipient) throw new AppError("not_found", "Contact not found");
   const number = reads.conversation ? await resolveNumber(db, workspaceId, reads.conversation.phoneNumberId) : named;
   if (!number) throw invalidField(["body", "phone_number_id"], "Phone number not found in this workspace");
+  if (reads.conversation && intent.phoneNumberId !== null && !isNamed(number, intent.phoneNumberId)) {
+    throw invalidField(["body", "phone_number_id"], "The conversation belongs to another phone number");
+  }
   if (number.status === "disabled") throw invalidField(["body", "phone_number_id"], "The phone number is disabled");
   if (reads.workspace?.status !== "active") throw new AppError("conflict", "The workspace is suspended");
-  const replyTo = replyTarget(intent.replyTo, reads.repliedTo);
+  const replyTo = replyTarget(intent.replyTo, reads.repliedTo, number.id, reads.recipient);
   checkConsent(intent, reads.recipient);
   const thread = reads.recipient?.threads.find((t) => t.phoneNumberId === number.id) ?? null;
   if (readSettings(reads.workspace.settings).enforceServiceWindow && intent.type !== "template") {
@@ -93,8 +109,12 @@ export async function acceptMessage(
 
   const address = addressOf(intent, reads.recipient);
   const peer = thread?.peer ?? address.to?.slice(1) ?? address.user ?? address.group ?? "";
-  const admission = await admitSend(rt, conversationObject(workspaceId, number.id, peer), now);
   const sendAt = intent.scheduledAt ?? now;
+  // A planned message takes its turn where it is due, not where it was planned, and none of today's pace of the pair.
+  const admission =
+    intent.scheduledAt === null
+      ? await admitSend(rt, conversationObject(workspaceId, number.id, peer), now)
+      : { seq: sendAt, notBefore: sendAt };
   const id = rt.newId();
   const claim: IdempotencyClaim | null = key && { workspaceId, ...key, ref: id };
   const acceptance: Acceptance = {
@@ -117,9 +137,8 @@ export async function acceptMessage(
       category: intent.category,
       lane: "chat",
       open: intent.scheduledAt === null ? 1 : null,
-      // A planned message takes its turn where it is due, not where it was planned.
-      seq: intent.scheduledAt === null ? admission.seq : intent.scheduledAt,
-      notBefore: Math.max(sendAt, admission.notBefore),
+      seq: admission.seq,
+      notBefore: admission.notBefore,
       expiresAt: sendAt + (intent.ttl ?? rt.config.PIPELINE.messageTtl),
       scheduledAt: intent.scheduledAt,
       leaseUntil: null,
@@ -127,6 +146,8 @@ export async function acceptMessage(
       attempts: 0,
       failures: 0,
       ambiguousAt: null,
+      unknownMs: null,
+      resentAt: null,
       error: null,
       pricing: null,
       at: now,
@@ -149,9 +170,9 @@ export async function acceptMessage(
   const result = await insertAccepted(db, acceptance, now);
   switch (result.kind) {
     case "key_conflict":
-      throw new AppError("idempotency_conflict", "This idempotency key was used with another request");
+      throw keyConflict();
     case "gone":
-      throw new AppError("conflict", "The message of this idempotency key does not exist any more");
+      throw messageGone();
     case "replayed":
       return { message: result.message, replayed: true };
     case "accepted":
@@ -169,9 +190,44 @@ function recipientKeyOf(intent: SendIntent): RecipientKey {
   return { kind: "conversation", id: intent.conversationId ?? "" };
 }
 
-function replyTarget(asked: string | null, stored: { waMessageId: string | null } | null): string | null {
+/** The answer to a call whose key is held already. */
+function replay(
+  holder: { hash: string; message: Message | null },
+  hash: string,
+): { message: Message; replayed: boolean } {
+  if (holder.hash !== hash) throw keyConflict();
+  if (!holder.message) throw messageGone();
+  return { message: holder.message, replayed: true };
+}
+
+function keyConflict(): AppError {
+  return new AppError("idempotency_conflict", "This idempotency key was used with another request");
+}
+
+function messageGone(): AppError {
+  return new AppError("conflict", "The message of this idempotency key does not exist any more");
+}
+
+/** Whether a call that names `id` (ours or the provider's) means this number. */
+function isNamed(number: PhoneNumber, id: string): boolean {
+  return id.toLowerCase() === number.id || id === number.providerNumberId;
+}
+
+/**
+ * The provider's id of the message that is quoted. One named by our id must have been sent, in this conversation:
+ * nobody could see a quote of another one. A provider's id may be of before the number came here, and is passed on.
+ */
+function replyTarget(
+  asked: string | null,
+  stored: RecipientReads["repliedTo"],
+  phoneNumberId: string,
+  recipient: KnownRecipient | null,
+): string | null {
   if (asked === null || !isUuid(asked)) return asked;
   if (!stored) throw invalidField(["body", "reply_to"], "Message not found in this workspace");
+  if (stored.phoneNumberId !== phoneNumberId || stored.contactId !== recipient?.contactId) {
+    throw invalidField(["body", "reply_to"], "That message belongs to another conversation");
+  }
   if (stored.waMessageId === null) throw invalidField(["body", "reply_to"], "That message has not been sent yet");
   return stored.waMessageId;
 }
@@ -216,10 +272,21 @@ async function announceAccepted(scope: SendScope, message: Message, now: number)
   ]);
 }
 
-/** Cancels a planned message; 409 once it is on its way (or was cancelled before). */
+/** Cancels a planned message, until somebody claims it; 409 once it is on its way (or was cancelled before). */
 export async function cancelMessage(scope: SendScope, message: Message): Promise<Message> {
-  const cancelled = await updateCancelled(scope.db, scope.workspaceId, message.id);
-  if (!cancelled)
-    throw new AppError("conflict", `Only scheduled messages can be cancelled; this one is ${message.status}`);
-  return cancelled;
+  const { rt, db } = scope;
+  const done = await updateCancelled(db, message);
+  if (!done) {
+    const now = await selectMessage(db, [message.workspaceId], message.id);
+    throw new AppError("conflict", `Only scheduled messages can be cancelled; this one is ${(now ?? message).status}`);
+  }
+  await enqueueSends(
+    rt,
+    done.next.map(({ notBefore, ...job }) => ({
+      job: { ...job, shard: scope.shard },
+      delayMs: notBefore - rt.clock(),
+    })),
+  );
+  await announceStatuses(rt, [done.message], db.bookmark);
+  return done.message;
 }

@@ -1,8 +1,9 @@
-/** SQL of the sending pipeline. Workspace and id travel inside each JSON row: a constant beside json_each scans (pipeline 16). */
+/** SQL of claims and results. Workspace and id travel inside each JSON row: a constant beside json_each scans (pipeline 16). */
 import { z } from "zod";
 import { type Db, jsonChunks, type Statement, statement } from "../platform/d1";
 import type { ProviderError } from "../providers/provider";
 import { OUTCOME_UNKNOWN } from "./rank";
+import { EXPIRED, NUMBER_GONE, OPTED_OUT, UNKNOWN_TWICE } from "./refusals";
 import { MESSAGE_COLUMNS, type Message, toMessage } from "./store";
 
 export interface MessageKey {
@@ -10,40 +11,25 @@ export interface MessageKey {
   id: string;
 }
 
+/** Columns of a message for a RETURNING, which knows no alias. */
+export const RETURNED = MESSAGE_COLUMNS.replaceAll("m.", "");
+
+const PICKED = "m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id'";
+
 function keys(rows: readonly MessageKey[]): string {
   return JSON.stringify(rows.map((row) => ({ ws: row.workspaceId, id: row.id })));
 }
 
-const RETURNED = MESSAGE_COLUMNS.replaceAll("m.", "");
+/** A JSON error as an SQL literal: ours hold no value a caller could choose. */
+function literal(error: ProviderError): string {
+  return `'${JSON.stringify(error).replaceAll("'", "''")}'`;
+}
 
-/** Refusals of ours, shown as the message's error. */
-const EXPIRED: ProviderError = {
-  code: "expired",
-  title: "The message expired before it could be sent",
-  details: null,
-  retryable: true,
-};
-const NUMBER_GONE: ProviderError = {
-  code: "number_deleted",
-  title: "The phone number was deleted before the message could be sent",
-  details: null,
-  retryable: false,
-};
-const OPTED_OUT: ProviderError = {
-  code: "opted_out",
-  title: "The contact opted out of marketing",
-  details: null,
-  retryable: false,
-};
-export const UNKNOWN_OUTCOME_ERROR: ProviderError = {
-  code: OUTCOME_UNKNOWN,
-  title: "The provider never said what became of the message",
-  details: "The call was in flight when the connection broke, and no status came. It was not sent again.",
-  retryable: true,
-};
+/** What a message is told that expires at `m`: one that was sent once and queued again may well have arrived. */
+export const EXPIRY_ERROR = `CASE WHEN m.resent_at IS NULL THEN ${literal(EXPIRED)} ELSE ${literal(UNKNOWN_TWICE)} END`;
 
 export interface ClaimResult {
-  /** Claimed now, sorted by `seq`: at most one holder at a time. */
+  /** Claimed now, in the order in which they must leave: at most one holder at a time. */
   claimed: Message[];
   /** Failed instead of claimed: expired, number deleted, opted out. */
   refused: Message[];
@@ -61,17 +47,18 @@ export interface ClaimParams {
 
 /** What made a queued message impossible to send, as a JSON error; null when nothing did. */
 const REFUSAL = `CASE
-  WHEN m.expires_at IS NOT NULL AND m.expires_at <= ?2 THEN '${JSON.stringify(EXPIRED)}'
+  WHEN m.expires_at IS NOT NULL AND m.expires_at <= ?2 THEN ${EXPIRY_ERROR}
   WHEN NOT EXISTS (SELECT 1 FROM phone_numbers p WHERE p.workspace_id = m.workspace_id AND p.id = m.phone_number_id AND p.deleted_at IS NULL)
-    THEN '${JSON.stringify(NUMBER_GONE)}'
+    THEN ${literal(NUMBER_GONE)}
   WHEN m.category = 'marketing' AND EXISTS (SELECT 1 FROM contacts c WHERE c.workspace_id = m.workspace_id AND c.id = m.contact_id AND c.opted_out_at IS NOT NULL)
-    THEN '${JSON.stringify(OPTED_OUT)}'
+    THEN ${literal(OPTED_OUT)}
   END`;
 
 /**
  * Claims what may be sent now, in one round trip: scheduled messages that are due become queued, impossible ones fail,
  * and of the rest each is claimed unless an earlier open message of its conversation and lane is not in this batch
- * (pipeline 2). Rows of other shards must not be among `rows`.
+ * (pipeline 2). Earlier is by `seq`, then by id: two messages planned for the same moment have the same `seq`. Rows of
+ * other shards must not be among `rows`.
  */
 export async function claimQueued(db: Db, rows: readonly MessageKey[], params: ClaimParams): Promise<ClaimResult> {
   const json = keys(rows);
@@ -80,39 +67,35 @@ export async function claimQueued(db: Db, rows: readonly MessageKey[], params: C
     // A planned message joins the queue when it is due, behind nothing that was accepted later than it was planned for.
     statement(
       `UPDATE messages AS m SET status = 'queued', open = 1, at = ?2 FROM json_each(?1) j
-       WHERE m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'scheduled' AND m.scheduled_at <= ?2`,
+       WHERE ${PICKED} AND m.status = 'scheduled' AND m.scheduled_at <= ?2`,
       json,
       now,
     ),
     statement(
       `UPDATE messages AS m SET status = 'failed', open = NULL, failed_at = ?2, error = ${REFUSAL} FROM json_each(?1) j
-       WHERE m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'queued' AND ${REFUSAL} IS NOT NULL
+       WHERE ${PICKED} AND m.status = 'queued' AND ${REFUSAL} IS NOT NULL
        RETURNING ${RETURNED}`,
       json,
       now,
     ),
     statement(
       `UPDATE messages AS m SET status = 'sending', lease_until = ?3, claim = ?4, attempts = attempts + 1 FROM json_each(?1) j
-       WHERE m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'queued' AND m.not_before <= ?2
+       WHERE ${PICKED} AND m.status = 'queued' AND m.not_before <= ?2
          AND EXISTS (SELECT 1 FROM workspace_states w WHERE w.workspace_id = m.workspace_id AND w.status = 'active')
          AND EXISTS (SELECT 1 FROM phone_numbers p WHERE p.workspace_id = m.workspace_id AND p.id = m.phone_number_id AND p.status = 'active')
          AND NOT EXISTS (SELECT 1 FROM messages e WHERE e.workspace_id = m.workspace_id AND e.conversation_id = m.conversation_id
-           AND e.lane = m.lane AND e.open = 1 AND e.seq < m.seq AND NOT (e.status = 'queued' AND e.not_before <= ?2
-           AND EXISTS (SELECT 1 FROM json_each(?1) k WHERE k.value ->> 'ws' = e.workspace_id AND k.value ->> 'id' = e.id)))
+           AND e.lane = m.lane AND e.open = 1 AND (e.seq, e.id) < (m.seq, m.id) AND NOT (e.status = 'queued' AND e.not_before <= ?2
+           AND (e.workspace_id, e.id) IN (SELECT k.value ->> 'ws', k.value ->> 'id' FROM json_each(?1) k)))
        RETURNING ${RETURNED}`,
       json,
       now,
       leaseUntil,
       token,
     ),
-    statement(
-      `SELECT ${MESSAGE_COLUMNS} FROM json_each(?1) j CROSS JOIN messages m
-       WHERE m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id'`,
-      json,
-    ),
+    statement(`SELECT ${MESSAGE_COLUMNS} FROM json_each(?1) j CROSS JOIN messages m WHERE ${PICKED}`, json),
   ]);
   const refused = (results[1]?.results ?? []).map(toMessage);
-  const claimed = (results[2]?.results ?? []).map(toMessage).sort((a, b) => a.seq - b.seq);
+  const claimed = (results[2]?.results ?? []).map(toMessage).sort(inTurn);
   const handled = new Set([...refused, ...claimed].map((m) => m.id));
   const others = (results[3]?.results ?? []).map(toMessage).filter((m) => !handled.has(m.id));
   return {
@@ -127,14 +110,22 @@ export async function claimQueued(db: Db, rows: readonly MessageKey[], params: C
   };
 }
 
+/** The order of one conversation and lane, as the SQL has it. */
+function inTurn(a: Message, b: Message): number {
+  return a.seq - b.seq || (a.id < b.id ? -1 : 1);
+}
+
 /** What became of one claimed message. */
-export type SendResult = { workspaceId: string; id: string; claim: string } & (
-  | { kind: "sent"; waMessageId: string; at: number }
-  | { kind: "failed"; error: ProviderError; at: number }
-  /** Queued again: after a transient refusal (counted), a blocked number, or because its turn did not come. */
-  | { kind: "requeued"; notBefore: number; error: ProviderError | null; failure: boolean }
-  | { kind: "ambiguous"; at: number; error: ProviderError }
-);
+export type SendResult = MessageKey & { claim: string; attempt: number } & (
+    | { kind: "sent"; waMessageId: string; at: number }
+    | { kind: "failed"; error: ProviderError; at: number }
+    /** Queued again: after a transient refusal (counted), a blocked number, or because its turn did not come. */
+    | { kind: "requeued"; notBefore: number; error: ProviderError | null; failure: boolean }
+    | { kind: "ambiguous"; at: number; error: ProviderError }
+  );
+
+/** Where messages take turns: one conversation and lane. */
+export type Turn = Pick<Message, "workspaceId" | "conversationId" | "lane">;
 
 /** The head of a conversation's queue, to be enqueued. */
 export interface NextOpen {
@@ -146,25 +137,34 @@ export interface NextOpen {
 
 const nextRow = z.object({ ws: z.string(), id: z.string(), number: z.string(), not_before: z.number() });
 
-function toNext(raw: unknown): NextOpen {
+export function toNext(raw: unknown): NextOpen {
   const row = nextRow.parse(raw);
   return { workspaceId: row.ws, id: row.id, phoneNumberId: row.number, notBefore: row.not_before };
 }
 
+/** A planned message that has left, and what the inbox shows of it from now on. */
+export interface Entering {
+  message: Message;
+  preview: string;
+}
+
 /**
  * Stores the results of a batch in one round trip (pipeline 5). A webhook may have been faster: `sent` never lowers a
- * delivered message, and whatever is no acceptance needs the claim to be still ours. Answers the messages as they are
- * now and the heads of the conversations' queues.
+ * delivered message, and whatever is no acceptance needs the claim to be still ours, or (`late`: after the lease) that
+ * nobody claimed it since: what the sweep called ambiguous we know better. Answers the messages as they are now and
+ * the heads of their conversations' queues.
  */
 export async function updateResults(
   db: Db,
   results: readonly SendResult[],
-  conversations: readonly { workspaceId: string; conversationId: string; lane: string }[],
+  conversations: readonly Turn[],
+  also: { entering?: readonly Entering[]; late?: boolean } = {},
 ): Promise<{ messages: Message[]; next: NextOpen[] }> {
   const rows = results.map((result) => ({
     ws: result.workspaceId,
     id: result.id,
     claim: result.claim,
+    attempt: result.attempt,
     wa: result.kind === "sent" ? result.waMessageId : null,
     at: result.kind === "requeued" ? result.notBefore : result.at,
     error: result.kind === "sent" ? null : result.error && JSON.stringify(result.error),
@@ -172,31 +172,39 @@ export async function updateResults(
     kind: result.kind,
   }));
   const of = (kind: SendResult["kind"]) => jsonChunks(rows.filter((row) => row.kind === kind));
-  const pick = "m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id'";
-  const ours = `${pick} AND m.status = 'sending' AND m.claim = j.value ->> 'claim'`;
+  const held = `${PICKED} AND m.status = 'sending' AND m.claim = j.value ->> 'claim'`;
+  const ours = also.late
+    ? `${PICKED} AND m.status = 'sending' AND (m.claim = j.value ->> 'claim'
+        OR (m.claim IS NULL AND m.ambiguous_at IS NOT NULL AND m.attempts = j.value ->> 'attempt'))`
+    : held;
+  // Naming an indexed column costs a row, so only results that may meet a released lease do.
+  const reopened = also.late ? "open = 1, ambiguous_at = NULL, " : "";
+  const settled = also.late ? "ambiguous_at = NULL, " : "";
+  const SENT = `open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = NULL, error = NULL, failed_at = NULL,
+    status = CASE WHEN m.status IN ('delivered', 'read') THEN m.status ELSE 'sent' END, sent_at = COALESCE(m.sent_at, j.value ->> 'at')`;
   const statements: Statement[] = [
-    ...of("sent").map((json) =>
+    ...of("sent").flatMap((json) => [
+      // OR IGNORE: a provider id that another row holds already must not undo the other results of the batch …
       statement(
-        // OR IGNORE: a provider id that another row holds already must not undo the other results of the batch.
-        `UPDATE OR IGNORE messages AS m SET open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = NULL, error = NULL, failed_at = NULL,
-           status = CASE WHEN m.status IN ('delivered', 'read') THEN m.status ELSE 'sent' END,
-           wa_message_id = COALESCE(m.wa_message_id, j.value ->> 'wa'), sent_at = COALESCE(m.sent_at, j.value ->> 'at')
-         FROM json_each(?1) j WHERE ${pick}
+        `UPDATE OR IGNORE messages AS m SET ${SENT}, wa_message_id = COALESCE(m.wa_message_id, j.value ->> 'wa')
+         FROM json_each(?1) j WHERE ${PICKED}
            AND (m.status IN ('sending', 'queued') OR m.wa_message_id IS NULL OR m.sent_at IS NULL)
            AND (m.status <> 'failed' OR m.error ->> 'code' = '${OUTCOME_UNKNOWN}')`,
         json,
       ),
-    ),
+      // … nor keep the message itself from being known as sent.
+      statement(`UPDATE messages AS m SET ${SENT} FROM json_each(?1) j WHERE ${held}`, json),
+    ]),
     ...of("failed").map((json) =>
       statement(
-        `UPDATE messages AS m SET status = 'failed', open = NULL, lease_until = NULL, claim = NULL,
+        `UPDATE messages AS m SET status = 'failed', open = NULL, lease_until = NULL, claim = NULL, ${settled}
            failed_at = j.value ->> 'at', error = j.value ->> 'error' FROM json_each(?1) j WHERE ${ours}`,
         json,
       ),
     ),
     ...of("requeued").map((json) =>
       statement(
-        `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, not_before = j.value ->> 'at',
+        `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, ${reopened} not_before = j.value ->> 'at',
            failures = m.failures + (j.value ->> 'failure'), error = COALESCE(j.value ->> 'error', m.error)
          FROM json_each(?1) j WHERE ${ours}`,
         json,
@@ -204,15 +212,13 @@ export async function updateResults(
     ),
     ...of("ambiguous").map((json) =>
       statement(
-        `UPDATE messages AS m SET open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = j.value ->> 'at',
-           error = j.value ->> 'error' FROM json_each(?1) j WHERE ${ours}`,
+        `UPDATE messages AS m SET open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = j.value ->> 'at', unknown_ms = 0,
+           error = j.value ->> 'error' FROM json_each(?1) j WHERE ${held}`,
         json,
       ),
     ),
-    statement(
-      `SELECT ${MESSAGE_COLUMNS} FROM json_each(?1) j CROSS JOIN messages m WHERE ${pick}`,
-      JSON.stringify(results.map((result) => ({ ws: result.workspaceId, id: result.id }))),
-    ),
+    ...enterThreads(also.entering ?? []),
+    statement(`SELECT ${MESSAGE_COLUMNS} FROM json_each(?1) j CROSS JOIN messages m WHERE ${PICKED}`, keys(results)),
     selectHeads(conversations),
   ];
   const answers = await db.batch(statements);
@@ -222,14 +228,27 @@ export async function updateResults(
   };
 }
 
+/** Planned messages become the newest of their threads when they leave, not when they are planned. */
+function enterThreads(entering: readonly Entering[]): Statement[] {
+  return jsonChunks(
+    entering.map(({ message, preview }) => ({ ws: message.workspaceId, id: message.id, at: message.at, preview })),
+  ).map((json) =>
+    statement(
+      `UPDATE conversations AS v SET last_message_id = j.value ->> 'id', last_message_direction = 'outbound',
+         last_message_preview = j.value ->> 'preview', last_message_at = j.value ->> 'at', updated_at = j.value ->> 'at'
+       FROM json_each(?1) j CROSS JOIN messages m
+       WHERE ${PICKED} AND v.workspace_id = m.workspace_id AND v.id = m.conversation_id AND v.last_message_at <= j.value ->> 'at'`,
+      json,
+    ),
+  );
+}
+
 /** The first open message of each conversation and lane, where it is queued: whoever finished wakes it. */
-function selectHeads(
-  conversations: readonly { workspaceId: string; conversationId: string; lane: string }[],
-): Statement {
+export function selectHeads(turns: readonly Turn[]): Statement {
   const distinct = new Map(
-    conversations.map((c) => [
-      `${c.workspaceId} ${c.conversationId} ${c.lane}`,
-      { ws: c.workspaceId, c: c.conversationId, l: c.lane },
+    turns.map((t) => [
+      `${t.workspaceId} ${t.conversationId} ${t.lane}`,
+      { ws: t.workspaceId, c: t.conversationId, l: t.lane },
     ]),
   );
   return statement(
@@ -237,174 +256,29 @@ function selectHeads(
      FROM json_each(?1) j CROSS JOIN messages h
      WHERE h.workspace_id = j.value ->> 'ws' AND h.status = 'queued' AND h.id = (SELECT e.id FROM messages e
        WHERE e.workspace_id = j.value ->> 'ws' AND e.conversation_id = j.value ->> 'c' AND e.lane = j.value ->> 'l' AND e.open = 1
-       ORDER BY e.seq LIMIT 1)`,
+       ORDER BY e.seq, e.id LIMIT 1)`,
     JSON.stringify([...distinct.values()]),
   );
 }
 
-/** How much of the open queue a sweep walks per run; a larger backlog is walked over several minutes. */
-const SWEEP_WALK = 20_000;
-export const SWEEP_LIMIT = 500;
-const PROBES = 5;
-
-const cursorSchema = z.tuple([z.string(), z.string(), z.string(), z.number()]);
-const START: z.infer<typeof cursorSchema> = ["", "", "", -1];
-
-export interface SweepFinds {
-  /** Queued and overdue: their queue message was lost. `notBefore` is pushed to now, so the next sweep takes others. */
-  overdue: NextOpen[];
-  /** Claimed, and the lease has ended. */
-  expiredLeases: Message[];
-  /** Failed now: they waited (for a blocked number, a suspended workspace) until they expired. */
-  expired: Message[];
-}
-
 /**
- * The oldest overdue and lease-expired messages of a shard, over at most 20,000 open rows from where the last sweep
- * stopped. Not bound to a workspace: it is the shard's own housekeeping.
+ * Cancels a message that was planned and that nobody has claimed: while it is scheduled, and after that as long as it
+ * waits for its number. Null when it is on its way, was sent, or was never planned. Answers whose turn it is now.
  */
-export async function sweepOpen(db: Db, now: number, overdueBefore: number): Promise<SweepFinds> {
-  const stored = await db.first<{ cursor: string }>("SELECT cursor FROM sweep_cursors WHERE name = 'open'");
-  const start = stored ? cursorSchema.parse(JSON.parse(stored.cursor)) : START;
-  const walk = `SELECT m.workspace_id, m.conversation_id, m.lane, m.seq, m.id, m.status, m.not_before, m.lease_until, m.expires_at, m.phone_number_id
-    FROM messages m INDEXED BY messages_open_queue
-    WHERE m.open = 1 AND (m.workspace_id, m.conversation_id, m.lane, m.seq) > (?1, ?2, ?3, ?4)
-    ORDER BY m.workspace_id, m.conversation_id, m.lane, m.seq LIMIT ${SWEEP_WALK}`;
-  const [expired, overdue, leases, end] = await db.batch([
-    statement(
-      `UPDATE messages AS m SET status = 'failed', open = NULL, failed_at = ?5, error = ?6 FROM (SELECT w.workspace_id, w.id FROM (${walk}) w
-         WHERE w.status = 'queued' AND w.expires_at <= ?5 LIMIT ${SWEEP_LIMIT}) d
-       WHERE m.workspace_id = d.workspace_id AND m.id = d.id AND m.status = 'queued' RETURNING ${RETURNED}`,
-      ...start,
-      now,
-      JSON.stringify(EXPIRED),
-    ),
-    // Of a blocked number a few are enough to probe it; its backlog must not crowd out the others.
-    statement(
-      `UPDATE messages AS m SET not_before = ?5 FROM (SELECT o.workspace_id, o.id FROM (
-           SELECT w.workspace_id, w.id, w.not_before, p.blocked_reason,
-             row_number() OVER (PARTITION BY w.phone_number_id ORDER BY w.not_before) AS place
-           FROM (${walk}) w LEFT JOIN phone_numbers p ON p.workspace_id = w.workspace_id AND p.id = w.phone_number_id
-           WHERE w.status = 'queued' AND w.not_before <= ?6) o
-         WHERE o.blocked_reason IS NULL OR o.place <= ${PROBES} ORDER BY o.not_before LIMIT ${SWEEP_LIMIT}) d
-       WHERE m.workspace_id = d.workspace_id AND m.id = d.id AND m.status = 'queued'
-       RETURNING workspace_id AS ws, id, phone_number_id AS number, not_before`,
-      ...start,
-      now,
-      overdueBefore,
-    ),
-    statement(
-      `SELECT ${MESSAGE_COLUMNS} FROM (${walk}) w CROSS JOIN messages m
-       WHERE m.workspace_id = w.workspace_id AND m.id = w.id AND w.status = 'sending' AND w.lease_until <= ?5 LIMIT ${SWEEP_LIMIT}`,
-      ...start,
-      now,
-    ),
-    // The last row of a full walk; nothing when the walk reached the end.
-    statement(
-      `SELECT w.workspace_id, w.conversation_id, w.lane, w.seq FROM (${walk}) w LIMIT 1 OFFSET ${SWEEP_WALK - 1}`,
-      ...start,
-    ),
-  ]);
-  const last = end?.results[0];
-  const cursor = last ? cursorSchema.parse(Object.values(last)) : START;
-  if (JSON.stringify(cursor) !== JSON.stringify(start)) {
-    await db.run(
-      "INSERT INTO sweep_cursors (name, cursor) VALUES ('open', ?1) ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-      JSON.stringify(cursor),
-    );
-  }
-  return {
-    overdue: (overdue?.results ?? []).map(toNext),
-    expiredLeases: (leases?.results ?? []).map(toMessage),
-    expired: (expired?.results ?? []).map(toMessage),
-  };
-}
-
-/**
- * Ends leases whose holder is gone: never called → queued again; perhaps called → ambiguous. Each only if the same
- * claim still stands and its time is over.
- */
-export async function releaseLeases(
+export async function updateCancelled(
   db: Db,
-  rows: readonly { message: Message; called: boolean }[],
-  now: number,
-): Promise<{ requeued: NextOpen[]; ambiguous: Message[] }> {
-  const json = (called: boolean) =>
-    JSON.stringify(
-      rows
-        .filter((r) => r.called === called)
-        .map((r) => ({ ws: r.message.workspaceId, id: r.message.id, claim: r.message.claim })),
-    );
-  const guard = `m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'sending'
-    AND m.claim = j.value ->> 'claim' AND m.lease_until <= ?2`;
-  const [requeued, ambiguous] = await db.batch([
+  message: Message,
+): Promise<{ message: Message; next: NextOpen[] } | null> {
+  const [cancelled, heads] = await db.batch([
     statement(
-      `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, not_before = ?2 FROM json_each(?1) j
-       WHERE ${guard} RETURNING workspace_id AS ws, id, phone_number_id AS number, not_before`,
-      json(false),
-      now,
-    ),
-    statement(
-      `UPDATE messages AS m SET open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = ?2 FROM json_each(?1) j
-       WHERE ${guard} RETURNING ${RETURNED}`,
-      json(true),
-      now,
-    ),
-  ]);
-  return {
-    requeued: (requeued?.results ?? []).map(toNext),
-    ambiguous: (ambiguous?.results ?? []).map(toMessage),
-  };
-}
-
-/** After this long no status will come any more: Meta delivers webhooks for up to 7 days. */
-const STATUSES_END_AFTER = 7 * 86_400_000;
-
-/**
- * Gives up on ambiguous messages whose number has been receiving statuses for `unknownAfter` ms since: failed
- * `outcome_unknown`, or queued again where the workspace chose `resend_unknown` (pipeline 4).
- */
-export async function settleAmbiguous(
-  db: Db,
-  now: number,
-  unknownAfter: number,
-): Promise<{ failed: Message[]; resent: NextOpen[] }> {
-  const due = `SELECT a.workspace_id, a.id FROM messages a INDEXED BY messages_ambiguous
-    JOIN phone_numbers p ON p.workspace_id = a.workspace_id AND p.id = a.phone_number_id
-    LEFT JOIN workspace_states w ON w.workspace_id = a.workspace_id
-    WHERE a.ambiguous_at <= ?1 - ?2 AND a.status = 'sending'
-      AND (p.last_status_at >= a.ambiguous_at + ?2 OR a.ambiguous_at <= ?1 - ${STATUSES_END_AFTER})
-      AND COALESCE(w.settings ->> 'resend_unknown', 0) = `;
-  const [resent, failed] = await db.batch([
-    statement(
-      `UPDATE messages AS m SET status = 'queued', open = 1, ambiguous_at = NULL, not_before = ?1
-       FROM (${due} 1 LIMIT ${SWEEP_LIMIT}) d WHERE m.workspace_id = d.workspace_id AND m.id = d.id AND m.status = 'sending'
-       RETURNING workspace_id AS ws, id, phone_number_id AS number, not_before`,
-      now,
-      unknownAfter,
-    ),
-    statement(
-      `UPDATE messages AS m SET status = 'failed', failed_at = ?1, ambiguous_at = NULL, error = ?3
-       FROM (${due} 0 LIMIT ${SWEEP_LIMIT}) d WHERE m.workspace_id = d.workspace_id AND m.id = d.id AND m.status = 'sending'
+      `UPDATE messages AS m SET status = 'cancelled', open = NULL WHERE m.workspace_id = ?1 AND m.id = ?2
+         AND (m.status = 'scheduled' OR (m.status = 'queued' AND m.scheduled_at IS NOT NULL AND m.resent_at IS NULL))
        RETURNING ${RETURNED}`,
-      now,
-      unknownAfter,
-      JSON.stringify(UNKNOWN_OUTCOME_ERROR),
+      message.workspaceId,
+      message.id,
     ),
+    selectHeads([message]),
   ]);
-  return {
-    failed: (failed?.results ?? []).map(toMessage),
-    resent: (resent?.results ?? []).map(toNext),
-  };
-}
-
-/** Planned messages that are due before `until`, so that the cron can enqueue them with their exact delay. */
-export async function selectScheduledDue(db: Db, until: number): Promise<NextOpen[]> {
-  const rows = await db.all(
-    `SELECT m.workspace_id AS ws, m.id AS id, m.phone_number_id AS number, m.scheduled_at AS not_before
-     FROM messages m INDEXED BY messages_scheduled WHERE m.status = 'scheduled' AND m.scheduled_at <= ?1
-     ORDER BY m.scheduled_at LIMIT 5000`,
-    until,
-  );
-  return rows.map(toNext);
+  const row = cancelled?.results[0];
+  return row ? { message: toMessage(row), next: (heads?.results ?? []).map(toNext) } : null;
 }

@@ -1,9 +1,8 @@
 import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
-import { columnsOf, type Db, fromRow, jsonChunks, type Param, type Statement, statement } from "../platform/d1";
+import { columnsOf, type Db, fromRow, type Param, type Statement, statement } from "../platform/d1";
 import { claimKey, holderOf, holderRow, type IdempotencyClaim } from "../platform/idempotency";
-import { decodeCursor, EXACT_TOTAL, encodeCursor, type Page, type PageQuery } from "../platform/pagination";
-import { messageEvents, messages } from "./tables";
+import { type messageEvents, messages } from "./tables";
 
 export type Message = InferSelectModel<typeof messages>;
 export type MessageEvent = InferSelectModel<typeof messageEvents>;
@@ -33,6 +32,8 @@ export interface RecipientReads {
   /** The message a reply answers. */
   repliedTo: { waMessageId: string | null; contactId: string; phoneNumberId: string } | null;
   workspace: { status: string; settings: Record<string, unknown> } | null;
+  /** Who holds the call's idempotency key now; `message` is null when that message is gone. */
+  holder: { hash: string; message: Message | null } | null;
 }
 
 export type RecipientKey =
@@ -72,20 +73,22 @@ function contactIdSql(key: RecipientKey): string {
     case "contact":
       return "(SELECT COALESCE(k.merged_into, k.id) FROM contacts k WHERE k.workspace_id = ?1 AND k.id = ?2 AND (k.deleted_at IS NULL OR k.merged_into IS NOT NULL))";
     case "conversation":
-      return "(SELECT v.contact_id FROM conversations v WHERE v.workspace_id = ?1 AND v.id = ?2)";
+      return `(SELECT COALESCE(k.merged_into, k.id) FROM conversations v JOIN contacts k ON k.workspace_id = v.workspace_id AND k.id = v.contact_id
+              WHERE v.workspace_id = ?1 AND v.id = ?2)`;
   }
 }
 
-/** Everything a send must know of its recipient, in one round trip. */
+/** Everything a send must know of its recipient, and whether it was accepted before, in one round trip. */
 export async function selectRecipient(
   db: Db,
   workspaceId: string,
   key: RecipientKey,
   replyTo: string | null,
+  idempotency: { key: string; now: number } | null = null,
 ): Promise<RecipientReads> {
   const value = key.kind === "phone" ? key.digits : key.id;
   const contactId = contactIdSql(key);
-  const [contact, threads, named, replied, state] = await db.batch([
+  const [contact, threads, named, replied, state, held] = await db.batch([
     statement(
       `SELECT c.id, c.phone_number, c.wa_id, c.user_id, c.kind, c.opted_out_at FROM contacts c
        WHERE c.workspace_id = ?1 AND c.id = ${contactId}`,
@@ -93,7 +96,8 @@ export async function selectRecipient(
       value,
     ),
     statement(
-      `SELECT v.id, v.phone_number_id, v.contact_id, v.peer, v.last_inbound_at FROM conversations v
+      // Named, because the planner takes a workspace for a few rows and would read all of its conversations.
+      `SELECT v.id, v.phone_number_id, v.contact_id, v.peer, v.last_inbound_at FROM conversations v INDEXED BY conversations_pair
        WHERE v.workspace_id = ?1 AND v.contact_id = ${contactId} AND v.merged_into IS NULL`,
       workspaceId,
       value,
@@ -109,7 +113,20 @@ export async function selectRecipient(
       replyTo ?? "",
     ),
     statement("SELECT status, settings FROM workspace_states WHERE workspace_id = ?1", workspaceId),
+    ...(idempotency === null
+      ? []
+      : [
+          statement(
+            `SELECT y.hash AS holder_hash, ${MESSAGE_COLUMNS} FROM idempotency y
+             LEFT JOIN messages m ON m.workspace_id = y.workspace_id AND m.id = y.ref
+             WHERE y.workspace_id = ?1 AND y.key = ?2 AND y.expires_at > ?3`,
+            workspaceId,
+            idempotency.key,
+            idempotency.now,
+          ),
+        ]),
   ]);
+  const holder = held?.results[0];
   const found = recipientRow.nullable().parse(contact?.results[0] ?? null);
   const conversation = threadRow.nullable().parse(named?.results[0] ?? null);
   const repliedTo = repliedRow.nullable().parse(replied?.results[0] ?? null);
@@ -146,6 +163,9 @@ export async function selectRecipient(
       status: workspace.status,
       settings: z.record(z.string(), z.unknown()).parse(JSON.parse(workspace.settings)),
     },
+    holder: holder
+      ? { hash: z.string().parse(holder.holder_hash), message: holder.id === null ? null : toMessage(holder) }
+      : null,
   };
 }
 
@@ -310,192 +330,4 @@ export async function selectMessage(db: Db, workspaceIds: string[], id: string):
     id,
   );
   return row && toMessage(row);
-}
-
-/** Cancels a message that is still only planned; the row when it was, null when it left or was cancelled already. */
-export async function updateCancelled(db: Db, workspaceId: string, id: string): Promise<Message | null> {
-  const rows = await db.all(
-    `UPDATE messages AS m SET status = 'cancelled', open = NULL WHERE m.workspace_id = ?1 AND m.id = ?2 AND m.status = 'scheduled'
-     RETURNING ${MESSAGE_COLUMNS.replaceAll("m.", "")}`,
-    workspaceId,
-    id,
-  );
-  return rows[0] ? toMessage(rows[0]) : null;
-}
-
-export interface MessageFilter {
-  conversationId?: string;
-  contactId?: string;
-  phoneNumberId?: string;
-  direction?: "inbound" | "outbound";
-  status?: string;
-  type?: string;
-  since?: number;
-  until?: number;
-}
-
-/** A page stops looking after this many rows when its filters match few of them (pipeline 19). */
-const MAX_SCANNED = 2000;
-
-/** Sort key of the list by age: the id (UUIDv7). */
-const idCursor = z.tuple([z.string()]);
-/** Sort key of a thread: provider time, arrival, place, id (pipeline 13). */
-const threadCursor = z.tuple([z.number(), z.number(), z.number(), z.string()]);
-
-function residual(filter: MessageFilter): { sql: string; params: Param[]; any: boolean } {
-  const parts: string[] = [];
-  const params: Param[] = [];
-  const add = (sql: string, value: Param | undefined) => {
-    if (value === undefined) return;
-    params.push(value);
-    parts.push(sql);
-  };
-  add("s.phone_number_id = ?", filter.phoneNumberId);
-  add("s.direction = ?", filter.direction);
-  add("s.status = ?", filter.status);
-  add("s.type = ?", filter.type);
-  add("s.at >= ?", filter.since);
-  add("s.at < ?", filter.until);
-  return { sql: parts.length === 0 ? "1" : parts.join(" AND "), params, any: parts.length > 0 };
-}
-
-/**
- * Messages of a workspace, newest first. Driven by the conversation's index, by the contact's threads, or by the
- * key (age); every other filter is residual over at most 2,000 rows a page, after which `next_cursor` goes on.
- */
-export async function pageMessages(
-  db: Db,
-  workspaceId: string,
-  filter: MessageFilter,
-  query: PageQuery,
-): Promise<Page<Message>> {
-  const driver = filter.conversationId
-    ? { column: "conversation", value: filter.conversationId }
-    : filter.contactId
-      ? { column: "contact", value: filter.contactId }
-      : null;
-  return driver ? pageThread(db, workspaceId, driver, filter, query) : pageByAge(db, workspaceId, filter, query);
-}
-
-async function pageByAge(db: Db, ws: string, filter: MessageFilter, query: PageQuery): Promise<Page<Message>> {
-  const rest = residual(filter);
-  const after = query.cursor === undefined ? null : decodeCursor(query.cursor, idCursor)[0];
-  const scanned = rest.any
-    ? `SELECT m.* FROM messages m WHERE m.workspace_id = ? ${after === null ? "" : "AND m.id < ?"} ORDER BY m.id DESC LIMIT ${MAX_SCANNED}`
-    : `SELECT m.* FROM messages m WHERE m.workspace_id = ? ${after === null ? "" : "AND m.id < ?"} ORDER BY m.id DESC LIMIT ${query.limit + 1 + query.offset}`;
-  return pageOver(db, {
-    scanned,
-    scannedParams: after === null ? [ws] : [ws, after],
-    order: "s.id DESC",
-    endKey: "min(s.id)",
-    cursorOf: (message) => [message.id],
-    endCursor: (end) => [String(end)],
-    rest,
-    query,
-    total: rest.any ? null : statement("SELECT n FROM list_totals WHERE workspace_id = ?1 AND list = 'messages'", ws),
-  });
-}
-
-async function pageThread(
-  db: Db,
-  ws: string,
-  driver: { column: string; value: string },
-  filter: MessageFilter,
-  query: PageQuery,
-): Promise<Page<Message>> {
-  const rest = residual(filter);
-  const after = query.cursor === undefined ? null : decodeCursor(query.cursor, threadCursor);
-  const threads =
-    driver.column === "conversation"
-      ? "m.conversation_id = ?"
-      : "m.conversation_id IN (SELECT v.id FROM conversations v WHERE v.workspace_id = m.workspace_id AND v.contact_id = ?)";
-  const limit = rest.any ? MAX_SCANNED : query.limit + 1 + query.offset;
-  return pageOver(db, {
-    scanned: `SELECT m.* FROM messages m WHERE m.workspace_id = ? AND ${threads}
-      ${after === null ? "" : "AND (m.at, m.received_at, m.position, m.id) < (?, ?, ?, ?)"}
-      ORDER BY m.at DESC, m.received_at DESC, m.position DESC, m.id DESC LIMIT ${limit}`,
-    scannedParams: [ws, driver.value, ...(after ?? [])],
-    order: "s.at DESC, s.received_at DESC, s.position DESC, s.id DESC",
-    endKey: "json_array(s.at, s.received_at, s.position, s.id)",
-    cursorOf: (m) => [m.at, m.receivedAt, m.position, m.id],
-    endCursor: (end) => threadCursor.parse(JSON.parse(String(end))),
-    rest,
-    query,
-    total:
-      rest.any || driver.column !== "conversation"
-        ? null
-        : statement(
-            "SELECT message_count AS n FROM conversations WHERE workspace_id = ?1 AND id = ?2",
-            ws,
-            driver.value,
-          ),
-  });
-}
-
-interface PageParts {
-  scanned: string;
-  scannedParams: Param[];
-  order: string;
-  endKey: string;
-  cursorOf: (message: Message) => (string | number)[];
-  endCursor: (end: unknown) => (string | number)[];
-  rest: { sql: string; params: Param[]; any: boolean };
-  query: PageQuery;
-  total: Statement | null;
-}
-
-async function pageOver(db: Db, parts: PageParts): Promise<Page<Message>> {
-  const { query, rest } = parts;
-  const take = query.limit + 1;
-  const offset = query.cursor === undefined ? query.offset : 0;
-  const statements = [
-    statement(
-      `SELECT ${MESSAGE_COLUMNS.replaceAll("m.", "s.")} FROM (${parts.scanned}) s WHERE ${rest.sql} ORDER BY ${parts.order} LIMIT ${take} OFFSET ${offset}`,
-      ...parts.scannedParams,
-      ...rest.params,
-    ),
-    parts.total ??
-      statement(
-        `SELECT count(*) AS n FROM (SELECT 1 FROM (${parts.scanned.replace(/LIMIT \d+$/, `LIMIT ${EXACT_TOTAL}`)}) s WHERE ${rest.sql} LIMIT ${EXACT_TOTAL})`,
-        ...parts.scannedParams,
-        ...rest.params,
-      ),
-    // Where the scan ended, for a page that filters left short: an empty page may still have a next one.
-    statement(
-      `SELECT count(*) AS n, (SELECT ${parts.endKey} FROM (${parts.scanned}) s ORDER BY ${parts.order.replaceAll("DESC", "ASC")} LIMIT 1) AS last
-       FROM (${parts.scanned}) s`,
-      ...parts.scannedParams,
-      ...parts.scannedParams,
-    ),
-  ];
-  const results = await db.batch(rest.any ? statements : statements.slice(0, 2));
-  const rows = (results[0]?.results ?? []).map(toMessage);
-  const total = z.number().parse(results[1]?.results[0]?.n ?? 0);
-  const last = rows[query.limit - 1];
-  let nextCursor = rows.length > query.limit && last ? encodeCursor(parts.cursorOf(last)) : null;
-  if (nextCursor === null && rest.any) {
-    const end = z.object({ n: z.number(), last: z.unknown() }).parse(results[2]?.results[0]);
-    if (end.n === MAX_SCANNED) nextCursor = encodeCursor(parts.endCursor(end.last));
-  }
-  return {
-    rows: rows.slice(0, query.limit),
-    total,
-    totalIsLowerBound: parts.total === null && total >= EXACT_TOTAL,
-    nextCursor,
-  };
-}
-
-/** Reactions, edits and revokes of a page's messages, in one read. */
-export async function selectMessageEvents(db: Db, page: readonly Message[]): Promise<MessageEvent[]> {
-  const targets = page
-    .filter((m) => m.waMessageId !== null)
-    .map((m) => ({ n: m.phoneNumberId, t: m.waMessageId, w: m.workspaceId }));
-  if (targets.length === 0) return [];
-  const [json] = jsonChunks(targets);
-  const rows = await db.all(
-    `SELECT ${columnsOf(messageEvents, "e")} FROM json_each(?1) j CROSS JOIN message_events e
-     WHERE e.phone_number_id = j.value ->> 'n' AND e.target = j.value ->> 't' AND e.workspace_id = j.value ->> 'w'`,
-    json ?? "[]",
-  );
-  return rows.map((row) => fromRow(messageEvents, row));
 }

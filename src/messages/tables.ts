@@ -56,6 +56,10 @@ export const messages = sqliteTable(
     failures: integer("failures").notNull(),
     /** Set when a call may have arrived and nobody knows; a status webhook or time settles it (pipeline 4). */
     ambiguousAt: integer("ambiguous_at"),
+    /** ms for which statuses of the number have been arriving since: the clock of `outcome_unknown` (pipeline 4). */
+    unknownMs: integer("unknown_ms"),
+    /** When it was queued a second time because nobody knew of the first (`resend_unknown`): at most once. */
+    resentAt: integer("resent_at"),
     error: text("error", { mode: "json" }).$type<ProviderError>(),
     pricing: text("pricing", { mode: "json" }).$type<Record<string, unknown>>(),
 

@@ -30,6 +30,8 @@ export const unroutedEvents = sqliteTable("unrouted_events", {
   id: text("id").primaryKey(),
   provider: text("provider").notNull(),
   providerNumberId: text("provider_number_id"),
-  raw: text("raw").notNull(),
+  /** The raw JSON text, or null when it lies in R2 under `r2_key`. */
+  raw: text("raw"),
+  r2Key: text("r2_key"),
   receivedAt: integer("received_at").notNull(),
 });

@@ -18,6 +18,7 @@ import {
 import {
   deleteProviderNumber,
   insertProviderNumber,
+  isWorkspaceLive,
   type ProviderNumber,
   replaceProviderNumber,
   selectProviderNumber,
@@ -111,20 +112,23 @@ function inUse(id: string | null): AppError {
 /**
  * Claims the provider's number in the directory; answers the id its row must have. The claim and the row live in two
  * databases, and a crash may come between: a claim of our own workspace is taken up under its id, so that two calls
- * at once make one row; a foreign one only when it is old and its number is not there.
+ * at once make one row; a foreign one only when nothing stands behind it any more.
  */
 async function claimNumber(rt: Runtime, claim: ProviderNumber): Promise<string> {
   const db = directory(rt);
   if (await insertProviderNumber(db, claim)) return claim.phoneNumberId;
   const holder = await selectProviderNumber(db, claim.provider, claim.providerNumberId);
   if (holder?.workspaceId === claim.workspaceId) return holder.phoneNumberId;
-  if (holder) {
-    const young = holder.createdAt > claim.createdAt - ABANDONED_AFTER;
-    if (young || (await isNumberLive(shard(rt, holder.shard), holder.workspaceId, holder.phoneNumberId)))
-      throw inUse(null);
-  }
+  if (holder && (await isHeld(rt, holder))) throw inUse(null);
   if (!(await replaceProviderNumber(db, claim, holder?.phoneNumberId ?? ""))) throw inUse(null);
   return claim.phoneNumberId;
+}
+
+/** Whether a workspace has this number, or is about to: its row may be a moment away. */
+async function isHeld(rt: Runtime, holder: ProviderNumber): Promise<boolean> {
+  if (!(await isWorkspaceLive(directory(rt), holder.workspaceId))) return false;
+  if (holder.createdAt > rt.clock() - ABANDONED_AFTER) return true;
+  return isNumberLive(shard(rt, holder.shard), holder.workspaceId, holder.phoneNumberId);
 }
 
 /**

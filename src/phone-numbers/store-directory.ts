@@ -43,6 +43,12 @@ export async function selectProviderNumber(
   return row && fromRow(providerNumbers, row);
 }
 
+/** Whether the workspace is there: the numbers of a deleted one are free. */
+export async function isWorkspaceLive(directory: Db, workspaceId: string): Promise<boolean> {
+  const sql = "SELECT 1 AS live FROM workspaces WHERE id = ?1 AND deleted_at IS NULL";
+  return (await directory.first(sql, workspaceId)) !== null;
+}
+
 /** What webhooks are routed and checked by; undefined leaves a column as it is. */
 export interface ProviderNumberUpdate {
   businessId?: string | null | undefined;

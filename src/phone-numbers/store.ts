@@ -245,7 +245,7 @@ export async function softDeleteNumber(db: Db, workspaceId: string, id: string, 
   return changed > 0;
 }
 
-/** Live numbers of a shard, for the nightly walk over all its workspaces. */
+/** Live numbers of a shard, for the nightly walk over all its workspaces that were not deleted. */
 export async function pageShardNumbers(
   db: Db,
   after: { workspaceId: string; id: string },
@@ -253,7 +253,9 @@ export async function pageShardNumbers(
 ): Promise<PhoneNumber[]> {
   const rows = await db.all(
     `SELECT ${COLUMNS} FROM phone_numbers p
-     WHERE (p.workspace_id, p.id) > (?1, ?2) AND p.deleted_at IS NULL ORDER BY p.workspace_id, p.id LIMIT ?3`,
+     WHERE (p.workspace_id, p.id) > (?1, ?2) AND p.deleted_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM workspace_states s WHERE s.workspace_id = p.workspace_id AND s.status = 'deleted')
+     ORDER BY p.workspace_id, p.id LIMIT ?3`,
     after.workspaceId,
     after.id,
     limit,

@@ -75,11 +75,11 @@ export function deriveKey(master: string, purpose: KeyPurpose): Promise<Uint8Arr
 const hmacKeys = new Map<string, Promise<CryptoKey>>();
 
 function hmacKey(secret: string | Uint8Array<ArrayBuffer>): Promise<CryptoKey> {
-  const raw = typeof secret === "string" ? utf8(secret) : secret;
-  const id = toBase64Url(raw);
+  const id = typeof secret === "string" ? `text ${secret}` : `bytes ${toBase64Url(secret)}`;
   let key = hmacKeys.get(id);
   if (!key) {
     if (hmacKeys.size > 1000) hmacKeys.clear();
+    const raw = typeof secret === "string" ? utf8(secret) : secret;
     key = crypto.subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
     hmacKeys.set(id, key);
   }

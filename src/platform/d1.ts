@@ -18,6 +18,8 @@ export function statement(sql: string, ...params: Param[]): Statement {
 /** What a unit of work cost: the bill and the latency, asserted in tests and logged per batch. */
 export interface D1Cost {
   roundTrips: number;
+  /** Statements: one invocation may run 1,000 (local workerd does not count them). */
+  queries: number;
   rowsRead: number;
   rowsWritten: number;
 }
@@ -68,7 +70,7 @@ export type Consistency = "primary" | "replica" | { bookmark: string };
  * a meter. Statements are native; drizzle (`orm`) serves single rows.
  */
 export class Db {
-  readonly cost: D1Cost = { roundTrips: 0, rowsRead: 0, rowsWritten: 0 };
+  readonly cost: D1Cost = { roundTrips: 0, queries: 0, rowsRead: 0, rowsWritten: 0 };
   readonly #session: D1DatabaseSession;
   #orm: DrizzleD1Database | undefined;
 
@@ -114,7 +116,10 @@ export class Db {
     if (statements.length === 0) return [];
     for (const s of statements) guard(s.sql, s.params);
     const prepared = statements.map((s) => this.#session.prepare(s.sql).bind(...s.params));
-    const results = await this.#guarded(() => this.#session.batch<Record<string, unknown>>(prepared));
+    const results = await this.#guarded(
+      () => this.#session.batch<Record<string, unknown>>(prepared),
+      prepared.length,
+    );
     this.#charge(results);
     return results;
   }
@@ -125,8 +130,9 @@ export class Db {
     return this.#orm;
   }
 
-  async #guarded<T>(run: () => Promise<T>): Promise<T> {
+  async #guarded<T>(run: () => Promise<T>, queries = 1): Promise<T> {
     this.cost.roundTrips += 1;
+    this.cost.queries += queries;
     try {
       return await run();
     } catch (error) {

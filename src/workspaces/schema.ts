@@ -7,7 +7,7 @@ import { uuidSchema } from "../platform/ids";
 export const planSchema = z.enum(["free", "pro", "enterprise"]);
 export type Plan = z.infer<typeof planSchema>;
 
-export const roleSchema = z.enum(ROLES);
+const roleSchema = z.enum(ROLES);
 
 const statusSchema = z.enum(["active", "suspended"]);
 const name = z.string().trim().min(1, "Must not be empty").max(200);
@@ -60,12 +60,19 @@ export const knownSettings = {
 /** Bounds of the keys of one patch; the size of all settings is bounded where they are stored. */
 const KEY_LENGTH = 100;
 const MAX_KEYS = 200;
+/** SQLite reads JSON of up to 1,000 levels. */
+const MAX_DEPTH = 50;
+
+function isShallow(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return levels > 0 && Object.values(value).every((member) => isShallow(member, levels - 1));
+}
 
 /**
  * `settings` of a PATCH: a known key is validated, an unknown one kept, null deletes. What is given replaces the whole
  * value of its key; keys that are not named stay.
  */
-export const settingsPatch = z
+const settingsPatch = z
   .object({
     opt_out_words: knownSettings.opt_out_words.nullable().optional(),
     opt_in_words: knownSettings.opt_in_words.nullable().optional(),
@@ -79,6 +86,7 @@ export const settingsPatch = z
     `A key has 1 to ${KEY_LENGTH} characters`,
   )
   .refine((settings) => Object.keys(settings).length <= MAX_KEYS, `At most ${MAX_KEYS} keys`)
+  .refine((settings) => isShallow(settings, MAX_DEPTH), `At most ${MAX_DEPTH} levels of nesting`)
   .openapi("WorkspaceSettings");
 
 export type SettingsPatch = z.output<typeof settingsPatch>;

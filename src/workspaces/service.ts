@@ -24,6 +24,7 @@ import {
   type WorkspaceState,
 } from "./store";
 
+export { isOneOf, readSettings } from "./settings";
 export type { OwnWorkspace, Workspace } from "./store";
 
 /** Where the nightly walk stops to write. */

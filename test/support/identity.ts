@@ -140,7 +140,12 @@ export async function memberWithRole(workspace: { workspaceId: string }, role: R
   return { ...user, workspaceId: workspace.workspaceId, memberId };
 }
 
-async function insertMember(workspaceId: string, user: TestUser, role: Role): Promise<string> {
+/** Makes a user a member. */
+export async function insertMember(
+  workspaceId: string,
+  user: { userId: string; email: string },
+  role: Role,
+): Promise<string> {
   const id = newUuid();
   await env.DIRECTORY.prepare(
     `INSERT INTO members (workspace_id, id, user_id, email, role, status, invitation_hash, invitation_expires_at,

@@ -1,6 +1,8 @@
 import { env } from "cloudflare:workers";
 import type { WebhookJob } from "../../src/inbound/jobs";
+import { requireSetting } from "../../src/platform/config";
 import { hmacSha256, toHex, utf8 } from "../../src/platform/crypto";
+import { createRuntime } from "../../src/platform/runtime";
 
 /** Bodies of Meta's webhooks, as far as a test needs to vary them; the captured ones are in fixtures/webhooks. */
 
@@ -75,8 +77,7 @@ export function webhookJob(body: object): WebhookJob {
 /** The POST as Meta sends it, signed. */
 export async function signedWebhook(body: object): Promise<Request> {
   const text = JSON.stringify(body);
-  const secret = env.META_APP_SECRET;
-  if (secret === undefined) throw new Error("The tests have an app secret");
+  const secret = requireSetting(createRuntime(env).config, "META_APP_SECRET");
   const signature = toHex(await hmacSha256(secret, utf8(text)));
   return new Request("https://switchboard.test/webhook", {
     method: "POST",

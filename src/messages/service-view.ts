@@ -1,7 +1,7 @@
 import { isoMillis } from "../platform/clock";
 import type { MessageView } from "../realtime/events";
-import { previewOf } from "./preview";
 import { rankOf } from "./rank";
+import { previewOf } from "./service-preview";
 import type { Message } from "./store";
 
 /** What a realtime event shows of a message. */

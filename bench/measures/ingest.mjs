@@ -1,0 +1,45 @@
+import { closedLoop, percentile } from "../support/load.mjs";
+import { APP_SECRET, startBare, startReceiver } from "../support/stack.mjs";
+import { inboundText, signedPost } from "../support/webhooks.mjs";
+
+/** Connections: enough to keep the Worker busy, few enough not to queue. */
+const CONNECTIONS = 16;
+const ROUNDS = 11;
+const SECONDS = 1;
+
+/**
+ * Webhooks received per second, by the app's bundle and by the bare Worker, in turns within one run: what disturbs the
+ * machine disturbs both. Both put into a queue whose consumer does nothing.
+ * @param {import("../support/stack.mjs").Bundles} bundles
+ */
+export async function measureIngest(bundles) {
+  const number = { providerNumberId: "15550100200", businessId: "215550100200" };
+  const posts = Array.from({ length: 2_000 }, (_, n) =>
+    signedPost(inboundText(number, { from: `1202555${String(n).padStart(4, "0")}`, wamid: `wamid.ingest-${n}` }), APP_SECRET),
+  );
+  let place = 0;
+  const next = () => posts[place++ % posts.length] ?? null;
+  const [app, bare] = await Promise.all([startReceiver(bundles), startBare(bundles)]);
+  /** @param {{ port: number }} running @param {number} seconds */
+  const round = async ({ port }, seconds) => {
+    const result = await closedLoop({ port, connections: CONNECTIONS, next, seconds });
+    const refused = result.sent - (result.statuses[200] ?? 0);
+    if (refused > 0) throw new Error(`${refused} webhooks were not taken: ${JSON.stringify(result.statuses)}`);
+    return result.perSecond;
+  };
+  try {
+    for (const running of [bare, app]) await round(running, 2);
+    /** @type {{ bare: number, app: number }[]} */
+    const rounds = [];
+    for (let n = 0; n < ROUNDS; n += 1) rounds.push({ bare: await round(bare, SECONDS), app: await round(app, SECONDS) });
+    const ratios = rounds.map((one) => one.app / one.bare);
+    return {
+      app_per_second: percentile(rounds.map((one) => one.app), 0.5),
+      bare_per_second: percentile(rounds.map((one) => one.bare), 0.5),
+      ratio: percentile(ratios, 0.5),
+      ratios: ratios.map((ratio) => Number(ratio.toFixed(2))),
+    };
+  } finally {
+    await Promise.all([app.stop(), bare.stop()]);
+  }
+}

@@ -1,0 +1,2 @@
+/** Stands in for zod's collection of languages in the bundle (`[alias]` in wrangler.toml). */
+export {};
