@@ -5,6 +5,7 @@ import { build } from "esbuild";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 import { unstable_getMiniflareWorkerOptions, unstable_readConfig } from "wrangler";
 import { buildSandbox, SANDBOX_WORKER } from "../../scripts/build-sandbox.mjs";
+import { apiClient } from "../../scripts/support/api.mjs";
 import { buildApp } from "../../scripts/support/build-app.mjs";
 import { ROOT } from "../../scripts/support/project.mjs";
 
@@ -163,7 +164,7 @@ export function startBare(bundles) {
  * @param {Pick<import("miniflare").V4WorkerOptionsShape, "bindings" | "queueProducers">} bound
  */
 function startReceiving(bundles, bundle, bound) {
-  const { compatibilityDate } = workerOptions;
+  const compatibilityDate = String(workerOptions.compatibilityDate);
   return run([
     { ...script(bundle), name: "receiver", compatibilityDate, ...bound },
     {
@@ -176,17 +177,20 @@ function startReceiving(bundles, bundle, bound) {
 }
 
 /**
+ * The provider. It accepts and tells nothing of it: the bench posts the webhooks itself, to know their number and time.
  * @param {string} bundle
- * @param {string} mode `dev` delivers by itself, `test` only when told
  */
-export async function startSandbox(bundle, mode) {
-  return run([
+export async function startSandbox(bundle) {
+  const sandbox = await run([
     {
       ...SANDBOX_WORKER,
       ...script(bundle),
       name: "sandbox",
-      // Where the app listens is told once it does.
-      bindings: { MODE: mode, APP_URL: "http://127.0.0.1:1", META_APP_SECRET: APP_SECRET },
+      bindings: { MODE: "dev", APP_URL: "http://127.0.0.1:1", META_APP_SECRET: APP_SECRET },
     },
   ]);
+  await apiClient(`http://127.0.0.1:${sandbox.port}`)("POST", "/sandbox/settings", {
+    body: { auto_deliver: false, statuses: [], throughput: 0 },
+  });
+  return sandbox;
 }

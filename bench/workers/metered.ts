@@ -2,11 +2,12 @@
  * The app with every billed operation counted, and two addresses of the bench's own: to read the counts, and to store
  * many messages at once. It is the same code as the app's bundle, behind counting bindings.
  */
-import { ApiQuota as PlainQuota } from "../../durable-objects/api-quota";
-import { Conversation as PlainConversation } from "../../durable-objects/conversation";
-import { SenderGate as PlainGate } from "../../durable-objects/sender-gate";
-import { WorkspaceHub as PlainHub } from "../../durable-objects/workspace-hub";
-import app from "../../src/worker";
+import app, {
+  ApiQuota as PlainQuota,
+  Conversation as PlainConversation,
+  SenderGate as PlainGate,
+  WorkspaceHub as PlainHub,
+} from "../../src/worker";
 import { seedMessages } from "../../test/support/seed";
 import { Meter, meteredEnv, StorageMeter } from "../meter";
 

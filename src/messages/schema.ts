@@ -82,6 +82,10 @@ export const messageResource = z
     error: errorResource.nullable(),
     pricing: z.record(z.string(), z.unknown()).nullable(),
     reactions: z.array(z.object({ from: z.string(), emoji: z.string(), at: isoOut })),
+    participants: z
+      .object({ delivered: z.int(), read: z.int(), failed: z.int() })
+      .nullable()
+      .openapi({ description: "Of a message in a group: how many of its members it reached. Null otherwise." }),
     edited_at: isoOut.nullable(),
     revoked_at: isoOut.nullable(),
     scheduled_at: isoOut.nullable(),

@@ -32,6 +32,7 @@ export function shapeMessage(message: Message, events: readonly MessageEvent[] =
     reactions: own
       .filter((e) => e.kind === "reaction" && typeof e.payload.emoji === "string" && e.payload.emoji !== "")
       .map((e) => ({ from: e.actor, emoji: String(e.payload.emoji), at: isoSeconds(e.at) })),
+    participants: participantsOf(own),
     edited_at: isoSecondsOrNull(edit?.at),
     revoked_at: isoSecondsOrNull(revoke?.at),
     scheduled_at: isoSecondsOrNull(message.scheduledAt),
@@ -41,6 +42,17 @@ export function shapeMessage(message: Message, events: readonly MessageEvent[] =
     read_at: isoSecondsOrNull(message.readAt),
     failed_at: isoSecondsOrNull(message.failedAt),
   };
+}
+
+/** In a group everybody has a status of their own (pipeline 14): how many it reached. Null where nobody's was told. */
+function participantsOf(own: readonly MessageEvent[]): { delivered: number; read: number; failed: number } | null {
+  const told = own.filter((e) => e.kind === "group_status");
+  const among = (...statuses: string[]) =>
+    new Set(told.filter((e) => statuses.includes(String(e.payload.status))).map((e) => e.payload.participant)).size;
+  // Who read it got it, whether or not that was told.
+  return told.length === 0
+    ? null
+    : { delivered: among("delivered", "read"), read: among("read"), failed: among("failed") };
 }
 
 /**

@@ -77,9 +77,11 @@ export function digits(): string {
   return `1202${String(Date.now() % 1e5).padStart(5, "0")}${String(counter).padStart(4, "0")}`;
 }
 
-/** A time in whole seconds, as providers tell it, in ms: `minutes` ago. */
+const LOADED = Math.floor(Date.now() / 1000) * 1000;
+
+/** A time in whole seconds, as providers tell it, in ms: `minutes` before this file of tests began. */
 export function ago(minutes: number): number {
-  return Math.floor(Date.now() / 1000) * 1000 - minutes * 60_000;
+  return LOADED - minutes * 60_000;
 }
 
 export interface Said {
