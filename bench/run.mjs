@@ -153,8 +153,9 @@ function printOperations(/** @type {Awaited<ReturnType<typeof measureAll>>["cost
   ];
   console.log(`\n${"per message".padEnd(24)}${["in, full", "in, single", "out, full", "out, single"].map((name) => name.padStart(12)).join("")}`);
   for (const name of shown) {
-    const values = [full.operations.inbound, single.operations.inbound, full.operations.outbound, single.operations.outbound];
-    console.log(name.padEnd(24) + values.map((each) => (each[name] ?? 0).toFixed(2).padStart(12)).join(""));
+    /** @type {Record<string, number>[]} */
+    const each = [full.operations.inbound, single.operations.inbound, full.operations.outbound, single.operations.outbound];
+    console.log(name.padEnd(24) + each.map((one) => (one[name] ?? 0).toFixed(2).padStart(12)).join(""));
   }
 }
 

@@ -11,6 +11,7 @@ export const SANDBOX_WORKER = {
   r2Buckets: { MEDIA: "sandbox-media" },
 };
 
+/** @param {string} [outfile] without it, the code is only answered */
 async function bundle(outfile) {
   const result = await build({
     entryPoints: [path.join(root, "sandbox/worker.ts")],
@@ -34,7 +35,10 @@ export function sandboxModule() {
   return bundle();
 }
 
-/** Writes the bundled, minified sandbox Worker to `outfile`. */
+/**
+ * Writes the bundled, minified sandbox Worker to `outfile`.
+ * @param {string} outfile
+ */
 export async function buildSandbox(outfile) {
   await bundle(outfile);
   return outfile;

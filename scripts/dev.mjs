@@ -95,6 +95,7 @@ async function main() {
   }
   const app = `http://127.0.0.1:${port}`;
   const sandbox = `http://127.0.0.1:${port + 1}`;
+  console.log("Starting the app and the sandbox …");
   await Promise.all([
     // Wrangler takes from .dev.vars only names it knows from wrangler.toml, and a name declared there could not be a
     // secret in production: so the optional secrets are handed over here.

@@ -1,4 +1,5 @@
 import { purgeSessions } from "./auth/service";
+import { purgeEvents, purgeUnrouted } from "./inbound/service-retention";
 import { purgeExpired } from "./messages/service-retention";
 import { sweepShard } from "./messages/service-sweep";
 import { syncAllNumbers } from "./phone-numbers/service";
@@ -17,6 +18,8 @@ const TASKS: Record<string, Record<string, Task>> = {
     sessions: (rt) => purgeSessions(rt),
     numbers: (rt) => syncAllNumbers(rt),
     retention: (rt, now) => everyShard(rt, (number) => purgeExpired(rt, number, now)),
+    events: (rt, now) => everyShard(rt, (number) => purgeEvents(rt, number, now)),
+    unrouted: (rt, now) => purgeUnrouted(rt, now),
   },
 };
 

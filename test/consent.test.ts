@@ -69,7 +69,7 @@ describe("a word", () => {
     expect(await consent()).toEqual({ opted_in: 0, opted_out_at: null, consent_at: null, proof: null });
   });
 
-  it("counts on a button that says it, not in a caption or a reaction", async () => {
+  it("counts on a template's button that says it, not in a caption, nor on a button of a conversation", async () => {
     const { number, consent } = await ready();
     const wa = digits();
     await receive([
@@ -79,9 +79,12 @@ describe("a word", () => {
     expect((await consent()).opted_out_at).toBeNull();
     await receive([says(number, { wa }, { at: ago(8), type: "button", button: { text: "STOP", payload: "x" } })]);
     expect((await consent()).opted_out_at).toBe(ago(8));
-    const reply = { type: "button_reply", button_reply: { id: "7", title: "START" } };
-    await receive([says(number, { wa }, { at: ago(7), type: "interactive", interactive: reply })]);
+    await receive([says(number, { wa }, { at: ago(7), type: "button", button: { text: "Start", payload: "y" } })]);
     expect(await consent()).toMatchObject({ opted_in: 1, opted_out_at: null });
+    // "Cancel" my order, not my consent.
+    const reply = { type: "button_reply", button_reply: { id: "7", title: "Cancel" } };
+    await receive([says(number, { wa }, { at: ago(6), type: "interactive", interactive: reply })]);
+    expect(await consent()).toMatchObject({ opted_in: 1, consent_at: ago(7) });
   });
 
   it("is the workspace's own where it chose its words", async () => {

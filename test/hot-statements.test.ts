@@ -74,15 +74,18 @@ async function scansOf(cost: StatementCost): Promise<string[]> {
   });
 }
 
+/** Once a minute, and sorted by age: rows of a sort count as read. */
+const SWEPT_ROWS_PER_ITEM = 12;
+
 /** Runs a step and holds each of its statements to the budget: `items` is how many rows the step is about. */
-async function hot<T>(items: number, step: () => Promise<T>): Promise<T> {
+async function hot<T>(items: number, step: () => Promise<T>, perItem = ROWS_PER_ITEM): Promise<T> {
   meter.reset();
   const result = await step();
   const costs = [...meter.statements];
   expect(costs.length).toBeGreaterThan(0);
   for (const cost of costs) {
     expect(await scansOf(cost), cost.sql).toEqual([]);
-    expect(cost.rowsRead, `rows read by ${cost.sql}`).toBeLessThanOrEqual(ROWS_PER_ITEM * items);
+    expect(cost.rowsRead, `rows read by ${cost.sql}`).toBeLessThanOrEqual(perItem * items);
   }
   return result;
 }
@@ -219,10 +222,11 @@ describe("the sweep", () => {
     await plant(500, { not_before: `${NOW - 600_000}` });
     const leased = await plant(BATCH, { status: "'sending'", claim: "'gone'", lease_until: `${NOW - 1}`, attempts: "1" });
     const walk = await selectWalk(shard(rt, 0));
-    const found = await hot(600, async () => {
+    const sweep = async () => {
       const ended = await expireOpen(shard(rt, 0), walk, NOW);
       return { ...ended, overdue: await takeOverdue(shard(rt, 0), walk, NOW, NOW - 60_000) };
-    });
+    };
+    const found = await hot(600, sweep, SWEPT_ROWS_PER_ITEM);
     expect(found.overdue).toHaveLength(500);
     expect(found.expiredLeases.map((m) => m.id).sort()).toEqual([...leased].sort());
     const decided = found.expiredLeases.map((message, n) => ({ message, called: n % 2 === 0 }));

@@ -6,14 +6,7 @@ import { parseProviderJson } from "../src/providers/provider-json";
 import became from "./fixtures/webhooks/became.json";
 import index from "./fixtures/webhooks/index.json";
 
-declare global {
-  interface ImportMeta {
-    /** Vite: the files of a pattern, here as their texts. */
-    glob(pattern: string, options: { eager: true; query: "?raw"; import: "default" }): Record<string, string>;
-  }
-}
-
-const texts = import.meta.glob("./fixtures/webhooks/*__*.json", {
+const texts = import.meta.glob<string>("./fixtures/webhooks/*__*.json", {
   eager: true,
   query: "?raw",
   import: "default",

@@ -3,19 +3,13 @@ import { is } from "drizzle-orm";
 import { getTableConfig, SQLiteTable } from "drizzle-orm/sqlite-core";
 import { describe, expect, it } from "vitest";
 
-declare global {
-  interface ImportMeta {
-    glob(pattern: string, options: { eager: true }): Record<string, object>;
-  }
-}
-
 /**
  * drizzle-kit drops WITHOUT ROWID, partial indexes, triggers and full-text tables when it rebuilds a table (pipeline
  * 20). What the migrations add up to stands in fixtures/schema-*.sql: a migration that changes the schema changes the
  * listing too, where it is read.
  */
-const listings = import.meta.glob("./fixtures/schema-*.sql", { eager: true, query: "?raw", import: "default" });
-const modules = import.meta.glob("../src/*/*tables.ts", { eager: true });
+const listings = import.meta.glob<string>("./fixtures/schema-*.sql", { eager: true, query: "?raw", import: "default" });
+const modules = import.meta.glob<Record<string, unknown>>("../src/*/*tables.ts", { eager: true });
 
 const databases = { directory: env.DIRECTORY, shard: env.SHARD_0 };
 type DatabaseName = keyof typeof databases;

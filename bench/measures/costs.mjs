@@ -61,26 +61,33 @@ function plus(total, part) {
 }
 
 /**
- * Operations of one inbound text of a known contact, and of one outbound text (with a key) with its three statuses,
- * each in a POST of its own; `count` messages of `count` people, so that nothing is saved by two being about one.
+ * Operations of one inbound text of a known contact, and of one outbound text with its three statuses, each in a POST of
+ * its own; `count` messages of `count` people, so that nothing is saved by two being about one.
  * @param {Running} app @param {Tenant} tenant @param {number} count
  */
 export async function measureCosts(app, tenant, count) {
   const number = tenant.numbers[0];
   if (!number) throw new Error("The tenant has no number");
   const person = (/** @type {number} */ n) => `4915300${String(n).padStart(5, "0")}`;
-  const texts = (/** @type {string} */ round) =>
-    Array.from({ length: count }, (_, n) =>
-      signedPost(inboundText(number, { from: person(n), wamid: `wamid.${round}-${n}` }), APP_SECRET),
+  const receive = (/** @type {string} */ round) =>
+    counted(
+      app,
+      Array.from({ length: count }, (_, n) =>
+        signedPost(inboundText(number, { from: person(n), wamid: `wamid.${round}-${n}` }), APP_SECRET),
+      ),
+      200,
     );
-  await counted(app, texts("known"), 200);
-  const inbound = await counted(app, texts("counted"), 200);
-
-  const sends = await counted(
-    app,
-    Array.from({ length: count }, (_, n) => sendRequest({ ...tenant, numbers: [number] }, n, person(n), `key-${n}`)),
-    201,
-  );
+  const send = (/** @type {string | undefined} */ key) =>
+    counted(
+      app,
+      Array.from({ length: count }, (_, n) =>
+        sendRequest({ ...tenant, numbers: [number] }, n, person(n), key && `${key}-${n}`),
+      ),
+      201,
+    );
+  await receive("known");
+  const inbound = await receive("counted");
+  const sends = await send(undefined);
   const ids = sends.answers.map((body) => String(JSON.parse(body).id));
   const wamids = await providerIds(app, tenant.workspaceId, ids);
   /** @type {Record<string, number>} */
@@ -88,27 +95,27 @@ export async function measureCosts(app, tenant, count) {
   /** @type {Record<string, Record<string, number>>} */
   const statuses = {};
   for (const status of /** @type {const} */ (["sent", "delivered", "read"])) {
-    const posts = ids.map((id, n) =>
-      signedPost(
-        statusUpdate(number, { to: person(n), wamid: String(wamids.get(id)), callback: `${id}.1`, status }),
-        APP_SECRET,
-      ),
-    );
+    const posts = ids.map((id, n) => {
+      const update = { to: person(n), wamid: String(wamids.get(id)), callback: `${id}.1`, status };
+      return signedPost(statusUpdate(number, update), APP_SECRET);
+    });
     const { sum } = await counted(app, posts, 200);
     statuses[status] = perMessage(sum, count);
     outbound = plus(outbound, sum);
   }
-  const each = {
-    inbound: perMessage(inbound.sum, count),
+  const keyed = await send("key");
+  const operations = {
+    inbound: { ...perMessage(inbound.sum, count), webhooks: 1 },
     accept_and_send: perMessage(sends.sum, count),
     ...statuses,
-    outbound: perMessage(outbound, count),
+    outbound: { ...perMessage(outbound, count), webhooks: 3, api_calls: 1 },
+    accept_and_send_with_key: perMessage(keyed.sum, count),
   };
   return {
     messages: count,
     messages_per_batch: (inbound.sum.messages ?? 0) / (inbound.sum.batches ?? 1),
-    operations: each,
-    bill: { inbound: billPerMillion(each.inbound), outbound: billPerMillion(each.outbound) },
+    operations,
+    bill: { inbound: billPerMillion(operations.inbound), outbound: billPerMillion(operations.outbound) },
   };
 }
 

@@ -4,6 +4,8 @@ import { apiClient } from "../../scripts/support/api.mjs";
 /** @typedef {import("../support/account.mjs").Tenant} Tenant */
 
 const LIMIT = 20;
+/** Messages stored with one statement. */
+const CHUNK = 100_000;
 const PAGES = 3;
 
 /**
@@ -16,15 +18,18 @@ export async function measureLists(app, tenant, messages) {
   const origin = `http://127.0.0.1:${app.port}`;
   const call = apiClient(origin);
   const started = performance.now();
-  await call("POST", "/bench/seed", {
-    body: {
-      workspaceId: tenant.workspaceId,
-      phoneNumberId: tenant.numbers[0]?.id,
-      messages,
-      conversations: Math.max(10, messages / 20),
-    },
-    timeoutMs: 180_000,
-  });
+  for (let after = 0; after < messages; after += CHUNK) {
+    await call("POST", "/bench/seed", {
+      body: {
+        workspaceId: tenant.workspaceId,
+        phoneNumberId: tenant.numbers[0]?.id,
+        messages: Math.min(CHUNK, messages - after),
+        conversations: Math.max(10, messages / 20),
+        after,
+      },
+      timeoutMs: 120_000,
+    });
+  }
   const seeded = (performance.now() - started) / 1000;
   const headers = { Authorization: `Bearer ${tenant.apiKey}` };
   const inbox = await call("GET", `/api/conversations?limit=1`, { headers });

@@ -9,24 +9,11 @@ export function consentWord(text: string, settingsJson: string | undefined): "ou
   return null;
 }
 
-/** What a person said in so many words: written, or on the button they pressed; null for everything else. */
+/**
+ * What a person said in so many words: written, or on the button of a template, which is how marketing offers to leave.
+ * Buttons of a conversation mean what the conversation is about: "Cancel" there may be about a parcel.
+ */
 export function saidText({ type, content }: InboundMessage): string | null {
-  switch (type) {
-    case "text":
-      return textOf(content.body);
-    case "button":
-      return textOf(content.text);
-    case "interactive":
-      return titleOf(content.button_reply) ?? titleOf(content.list_reply);
-    default:
-      return null;
-  }
-}
-
-function textOf(value: unknown): string | null {
-  return typeof value === "string" ? value : null;
-}
-
-function titleOf(reply: unknown): string | null {
-  return typeof reply === "object" && reply !== null && "title" in reply ? textOf(reply.title) : null;
+  const said = type === "text" ? content.body : type === "button" ? content.text : null;
+  return typeof said === "string" ? said : null;
 }

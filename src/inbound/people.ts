@@ -72,7 +72,8 @@ function group(routed: RoutedEvent, groupId: string, at: number): Named {
 function change(routed: RoutedEvent, previous: Person, current: Person, at: number): Named | null {
   const replaced = replacedKeys(previous, current);
   const gone = new Set(replaced.map(keyText));
-  const named = person(routed, { ...current, name: previous.name, username: previous.username }, at, true);
+  const name = current.name ?? previous.name;
+  const named = person(routed, { ...current, name, username: current.username ?? previous.username }, at, true);
   if (!named) return null;
   const kept = personKeys(previous).filter((key) => !gone.has(keyText(key)));
   const keys = [...new Map([...named.keys, ...kept].map((key) => [keyText(key), key])).values()];

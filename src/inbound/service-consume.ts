@@ -104,18 +104,7 @@ class Intake {
 
   async #store(number: number, events: readonly RoutedEvent[]): Promise<void> {
     for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) {
-      const some = events.slice(start, start + EVENTS_AT_ONCE);
-      try {
-        if (this.#down.has(number)) throw new Error(`Shard ${number} did not answer before`);
-        await this.#ingestBisected(number, some);
-      } catch (error) {
-        this.#down.add(number);
-        this.#comeAgain(
-          some.map((event) => event.source),
-          "webhook.shard_failed",
-          error,
-        );
-      }
+      await this.#ingestBisected(number, events.slice(start, start + EVENTS_AT_ONCE));
     }
   }
 
@@ -124,12 +113,13 @@ class Intake {
    * which goes to the dead letters. One poisoned event costs its neighbours nothing but a few more round trips.
    */
   async #ingestBisected(number: number, events: readonly RoutedEvent[]): Promise<void> {
-    if (this.#queries() > MAX_QUERIES) throw new Error("The statements of this invocation are used up");
     try {
+      if (this.#down.has(number)) throw new Error(`Shard ${number} did not answer before`);
+      if (this.#queries() > MAX_QUERIES) throw new Error("The statements of this invocation are used up");
       await ingest(this.rt, this.#shard(number), number, events, this.redelivered);
     } catch (error) {
-      if (isPassing(error)) throw error;
       const [only] = events;
+      if (isPassing(error)) return this.#giveBack(number, events, error);
       if (only && events.length === 1) return this.#bury(only, error);
       const half = Math.ceil(events.length / 2);
       await this.#ingestBisected(number, events.slice(0, half));
@@ -137,9 +127,21 @@ class Intake {
     }
   }
 
-  async #bury({ workspaceId, shard: number, event, source }: RoutedEvent, error: unknown): Promise<void> {
+  #giveBack(number: number, events: readonly RoutedEvent[], error: unknown): void {
+    this.#down.add(number);
+    const jobs = events.map((event) => event.source);
+    this.#comeAgain(jobs, "webhook.shard_failed", error);
+  }
+
+  async #bury(routed: RoutedEvent, error: unknown): Promise<void> {
+    const { workspaceId, shard: number, event, source } = routed;
     log("error", "webhook.poison", { workspace_id: workspaceId, kind: event.kind, ...errorFields(error) });
-    await buryJob(this.rt, lost(source, `A ${event.kind} event could not be stored`), [{ workspaceId, shard: number }]);
+    try {
+      const reason = `A ${event.kind} event could not be stored`;
+      await buryJob(this.rt, lost(source, reason), [{ workspaceId, shard: number }]);
+    } catch (failure) {
+      this.#giveBack(number, [routed], failure);
+    }
   }
 
   #shard(number: number): Db {

@@ -154,6 +154,7 @@ export class SendBatch {
     try {
       return await ready.provider.send(ready.connection, {
         callbackId: callbackId(message),
+        failures: message.failures,
         recipient: message.content.group_id
           ? { phone: null, userId: null, groupId: String(message.content.group_id) }
           : { phone: message.toNumber?.replace("+", "") ?? null, userId: message.toUser },

@@ -7,7 +7,7 @@ import { isUuid } from "../platform/ids";
 import { errorFields, log } from "../platform/log";
 import type { Runtime } from "../platform/runtime";
 import { admitSend, conversationObject, publishEvents } from "../realtime/publish";
-import { readSettings } from "../workspaces/settings";
+import { readSettings } from "../workspaces/service";
 import { enqueueSends } from "./jobs";
 import type { MessageContent } from "./schema";
 import { announceStatuses } from "./service-announce";

@@ -61,14 +61,23 @@ export async function pageMessages(
 ): Promise<Page<Message>> {
   if (filter.conversationId !== undefined) {
     return pageOver(db, {
-      ...inThreads("v.id = ?", [workspaceId, filter.conversationId], query),
+      ...inThreads(
+        "conversations v WHERE v.workspace_id = ? AND v.id = ?",
+        [workspaceId, filter.conversationId],
+        query,
+      ),
       rest: residual(filter),
       query,
     });
   }
   if (filter.contactId !== undefined) {
     return pageOver(db, {
-      ...inThreads("v.contact_id = ?", [workspaceId, filter.contactId], query),
+      // Named, because the planner takes a workspace for a few rows and would read all of its conversations.
+      ...inThreads(
+        "conversations v INDEXED BY conversations_pair WHERE v.workspace_id = ? AND v.contact_id = ?",
+        [workspaceId, filter.contactId],
+        query,
+      ),
       rest: residual(filter),
       query,
     });
@@ -91,25 +100,26 @@ export async function pageMessages(
  * The newest rows of one or several threads. Each thread is read from its own end and no further than the page can
  * reach: an IN over threads would read every message of all of them and sort.
  */
-function inThreads(which: string, threads: Param[], query: PageQuery): Pick<PageParts, "scan" | "order" | "total"> {
+function inThreads(
+  which: `conversations v${string} WHERE ${string}`,
+  threads: Param[],
+  query: PageQuery,
+): Pick<PageParts, "scan" | "order" | "total"> {
   const after = query.cursor === undefined ? null : decodeCursor(query.cursor, threadCursor);
   const of = (alias: string, from: boolean) =>
     `${alias}.workspace_id = v.workspace_id AND ${alias}.conversation_id = v.id` +
     (from && after ? ` AND (${alias}.at, ${alias}.received_at, ${alias}.position, ${alias}.id) < (?, ?, ?, ?)` : "");
   return {
     scan: (limit, from) => ({
-      sql: `SELECT m.* FROM conversations v CROSS JOIN messages m INDEXED BY messages_thread
-        WHERE v.workspace_id = ? AND ${which} AND ${of("m", from)}
+      sql: `SELECT m.* FROM (SELECT v.workspace_id, v.id FROM ${which}) v CROSS JOIN messages m INDEXED BY messages_thread
+        WHERE ${of("m", from)}
           AND m.at >= COALESCE((SELECT x.at FROM messages x INDEXED BY messages_thread WHERE ${of("x", from)}
             ORDER BY x.at DESC, x.received_at DESC, x.position DESC, x.id DESC LIMIT 1 OFFSET ${limit - 1}), -1)
         ORDER BY m.at DESC, m.received_at DESC, m.position DESC, m.id DESC LIMIT ${limit}`,
       params: from && after ? [...threads, ...after, ...after] : threads,
     }),
     order: ["at", "received_at", "position", "id"],
-    total: statement(
-      `SELECT COALESCE(sum(v.message_count), 0) AS n FROM conversations v WHERE v.workspace_id = ? AND ${which}`,
-      ...threads,
-    ),
+    total: statement(`SELECT COALESCE(sum(v.message_count), 0) AS n FROM ${which}`, ...threads),
   };
 }
 

@@ -58,7 +58,8 @@ const REFUSAL = `CASE
  * Claims what may be sent now, in one round trip: scheduled messages that are due become queued, impossible ones fail,
  * and of the rest each is claimed unless an earlier open message of its conversation and lane is not in this batch
  * (pipeline 2). Earlier is by `seq`, then by id: two messages planned for the same moment have the same `seq`. Rows of
- * other shards must not be among `rows`.
+ * other shards must not be among `rows`. The batch is looked up by id alone: ids are nobody else's, and a list of pairs
+ * would be built anew for every message.
  */
 export async function claimQueued(db: Db, rows: readonly MessageKey[], params: ClaimParams): Promise<ClaimResult> {
   const json = keys(rows);
@@ -85,7 +86,7 @@ export async function claimQueued(db: Db, rows: readonly MessageKey[], params: C
          AND EXISTS (SELECT 1 FROM phone_numbers p WHERE p.workspace_id = m.workspace_id AND p.id = m.phone_number_id AND p.status = 'active')
          AND NOT EXISTS (SELECT 1 FROM messages e WHERE e.workspace_id = m.workspace_id AND e.conversation_id = m.conversation_id
            AND e.lane = m.lane AND e.open = 1 AND (e.seq, e.id) < (m.seq, m.id) AND NOT (e.status = 'queued' AND e.not_before <= ?2
-           AND (e.workspace_id, e.id) IN (SELECT k.value ->> 'ws', k.value ->> 'id' FROM json_each(?1) k)))
+           AND e.id IN (SELECT k.value ->> 'id' FROM json_each(?1) k)))
        RETURNING ${RETURNED}`,
       json,
       now,

@@ -40,6 +40,10 @@ const pipelineSchema = z
     pairBurst: z.int().min(1).default(45),
     messageTtl: z.int().min(1_000).default(86_400_000),
   })
+  .refine(
+    (value) => value.lease >= 3 * value.providerTimeout,
+    "PIPELINE: lease must be at least three times providerTimeout, or no call could ever start",
+  )
   .prefault({});
 
 export type PipelineSettings = z.infer<typeof pipelineSchema>;

@@ -38,7 +38,7 @@ async function send(rt: Runtime, connection: Connection, request: SendRequest): 
     case "ok":
       return accepted(answer.body);
     case "error":
-      return refusedByMeta(answer.error, answer.status, answer.retryAfter, attemptOf(request.callbackId));
+      return refusedByMeta(answer.error, answer.status, answer.retryAfter, attemptOf(request));
     case "refused":
       return {
         kind: "transient",
@@ -95,8 +95,9 @@ function refusedByMeta(error: MetaError, status: number, retryAfter: number | nu
   }
 }
 
-/** The attempt in `<message id>.<attempt>`, from 1. */
-function attemptOf(callbackId: string): number {
+/** How often the message has been tried, this time included: by its refusals, else by `<message id>.<attempt>`. */
+function attemptOf({ callbackId, failures }: SendRequest): number {
+  if (failures !== undefined) return failures + 1;
   const match = /\.(\d{1,3})$/.exec(callbackId);
   return match ? Math.max(1, Number(match[1])) : 1;
 }

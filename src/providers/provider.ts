@@ -32,6 +32,8 @@ export interface Recipient {
 export interface SendRequest {
   /** `<message id>.<attempt>`, echoed in statuses (Meta: biz_opaque_callback_data). */
   callbackId: string;
+  /** Refusals of this message so far. Attempts are claims, and not every claim comes to a call. */
+  failures?: number;
   recipient: Recipient;
   type: string;
   /** The payload of the type, as Meta names its members; the type `contacts` is `{contacts: [...]}`. */

@@ -14,13 +14,13 @@ let deliveries = 0;
 export async function deliver(
   queue: string,
   bodies: readonly unknown[],
-  options: { attempts?: number; env?: Env; overrides?: Overrides } = {},
+  options: { attempts?: number; env?: Env; overrides?: Overrides; timestamp?: Date } = {},
 ) {
   const batch = createMessageBatch(
     queue,
     bodies.map((body) => {
       deliveries += 1;
-      return { id: `m${deliveries}`, timestamp: new Date(), attempts: options.attempts ?? 1, body };
+      return { id: `m${deliveries}`, timestamp: options.timestamp ?? new Date(), attempts: options.attempts ?? 1, body };
     }),
   );
   const ctx = createExecutionContext();

@@ -8,6 +8,8 @@ export interface Seed {
   conversations?: number;
   /** ms of the oldest message; each later one is a second younger. */
   from?: number;
+  /** Messages stored by earlier calls for the same workspace; then its people and threads are there already. */
+  after?: number;
 }
 
 export interface Seeded {
@@ -37,13 +39,14 @@ function idOf(kind: string, n: number): string {
 export async function seedMessages(database: D1Database, seed: Seed): Promise<Seeded> {
   const conversations = Math.min(seed.conversations ?? 2_000, seed.messages);
   const from = seed.from ?? Date.parse("2026-01-01T00:00:00Z");
+  const after = seed.after ?? 0;
   const last = from + seed.messages * 1000;
-  const numbers = (count: number) =>
-    `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ${count})`;
+  const numbers = (count: number, first = 0) =>
+    `WITH RECURSIVE n(i) AS (SELECT ${first} UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ${first + count})`;
   const ws = seed.workspaceId;
   // Digits no other seed of this database has: identities are unique in a workspace only, provider ids in a number.
   const digits = "printf('4930%09d', i)";
-  await database.batch([
+  const people = [
     database
       .prepare(
         `${numbers(conversations)} INSERT INTO contacts (workspace_id, id, kind, phone_number, wa_id, name, tags, opted_in, source, created_at, updated_at)
@@ -66,9 +69,12 @@ export async function seedMessages(database: D1Database, seed: Seed): Promise<Se
            ${Math.ceil(seed.messages / conversations)}, ${last}, 'open', ${from}, ${from} FROM n`,
       )
       .bind(ws, seed.phoneNumberId),
+  ];
+  await database.batch([
+    ...(after === 0 ? people : []),
     database
       .prepare(
-        `${numbers(seed.messages)} INSERT INTO messages (workspace_id, id, phone_number_id, conversation_id, contact_id, direction, origin, type,
+        `${numbers(seed.messages, after)} INSERT INTO messages (workspace_id, id, phone_number_id, conversation_id, contact_id, direction, origin, type,
            content, status, wa_message_id, from_number, to_number, lane, seq, not_before, attempts, failures, at, received_at, position, created_at,
            sent_at, delivered_at, read_at)
          SELECT ?1, ${idSql("c03", "i")}, ?2, ${idSql("c02", `(i % ${conversations})`)}, ${idSql("c01", `(i % ${conversations})`)},
@@ -78,7 +84,7 @@ export async function seedMessages(database: D1Database, seed: Seed): Promise<Se
            ${from} + i * 1000, iif(i % 2, ${from} + i * 1000, NULL), iif(i % 2, ${from} + i * 1000, NULL), iif(i % 2, ${from} + i * 1000, NULL) FROM n`,
       )
       .bind(ws, seed.phoneNumberId),
-    ...["messages", "conversations", "contacts"].map((list) =>
+    ...(after === 0 ? ["messages", "conversations", "contacts"] : ["messages"]).map((list) =>
       database
         .prepare(
           `INSERT INTO list_totals (workspace_id, list, n) VALUES (?1, '${list}', ?2) ON CONFLICT (workspace_id, list) DO UPDATE SET n = n + excluded.n`,

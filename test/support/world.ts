@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers";
 import { expect } from "vitest";
 import { api } from "../../src/api";
 import { consume } from "../../src/consumer";
-import { acceptMessage, type SendIntent } from "../../src/messages/service";
+import { acceptMessage, type SendIntent, type SendScope } from "../../src/messages/service";
 import type { Message } from "../../src/messages/store";
 import type { PhoneNumber } from "../../src/phone-numbers/service";
 import type { PipelineSettings } from "../../src/platform/config";
@@ -93,17 +93,16 @@ export class World {
     return this.workspace.shard === 0 ? env.SHARD_0 : env.SHARD_1;
   }
 
+  get scope(): SendScope {
+    const rt = this.runtime;
+    const { workspaceId, shard: number } = this.workspace;
+    return { rt, workspaceId, shard: number, db: shard(rt, number) };
+  }
+
   /** Accepts a text as the API does, at this world's time. */
   async accept(to: string, text: string, intent: Partial<SendIntent> = {}): Promise<Message> {
-    const rt = this.runtime;
-    const scope = {
-      rt,
-      workspaceId: this.workspace.workspaceId,
-      shard: this.workspace.shard,
-      db: shard(rt, this.workspace.shard),
-    };
     const { message } = await acceptMessage(
-      scope,
+      this.scope,
       {
         phoneNumberId: this.number.id,
         to,
