@@ -228,14 +228,10 @@ function meteredBucket(bucket: R2Bucket, meter: Meter): R2Bucket {
 /** Rows that objects read and wrote in their own SQLite databases, over the whole isolate. */
 export class StorageMeter {
   readonly #cursors: SqlStorageCursor<Record<string, SqlStorageValue>>[] = [];
-  #written = 0;
-  #read = 0;
+  #values = 0;
   #alarms = 0;
 
-  /**
-   * Counts every object of this isolate from now on: `state` is any object's, whose storage classes all share. Values
-   * kept without SQL and alarms are a row each.
-   */
+  /** Counts every object of this isolate from now on: `state` is any object's, whose storage classes all share. */
   constructor(state: DurableObjectState) {
     const { sql, kv } = state.storage;
     const cursors = this.#cursors;
@@ -244,26 +240,25 @@ export class StorageMeter {
       cursors.push(cursor);
       return cursor;
     });
-    const countWrite = (run: () => unknown) => {
-      this.#written += 1;
+    replaceMember(kv, "put", (run) => {
+      this.#values += 1;
       return run();
-    };
-    replaceMember(kv, "put", countWrite);
+    });
     replaceMember(state.storage, "setAlarm", (run) => {
       this.#alarms += 1;
       return run();
     });
   }
 
-  /** Since the last call. */
-  take(): { rowsRead: number; rowsWritten: number; alarms: number } {
+  /** Since the last call. Values kept without SQL and alarms are a row each; `byTimer` are those. */
+  take(): { rowsRead: number; rowsWritten: number; byTimer: number } {
+    const byTimer = this.#values + this.#alarms;
+    const taken = { rowsRead: 0, rowsWritten: byTimer, byTimer };
     for (const cursor of this.#cursors.splice(0)) {
-      this.#written += cursor.rowsWritten;
-      this.#read += cursor.rowsRead;
+      taken.rowsWritten += cursor.rowsWritten;
+      taken.rowsRead += cursor.rowsRead;
     }
-    const taken = { rowsRead: this.#read, rowsWritten: this.#written + this.#alarms, alarms: this.#alarms };
-    this.#written = 0;
-    this.#read = 0;
+    this.#values = 0;
     this.#alarms = 0;
     return taken;
   }

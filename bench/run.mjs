@@ -112,7 +112,12 @@ function tableOf({ startup, ingest, storing, sending, latency, costs, lists }) {
   return [
     { what: "webhooks received, app", value: rate(ingest.app_per_second) },
     { what: "webhooks received, bare Worker", value: rate(ingest.bare_per_second) },
-    { what: "  ratio, median of alternating rounds", value: `${ingest.ratio.toFixed(2)} ×`, budget: "≥ 0.85 ×", met: ingest.ratio >= 0.85 },
+    {
+      what: "  ratio, median of alternating rounds",
+      value: `${ingest.ratio.toFixed(2)} ×`,
+      budget: "≥ 0.85 ×",
+      met: ingest.ratio >= 0.85,
+    },
     { what: "inbound messages received and stored", value: rate(storing.stored_per_second) },
     { what: "  missing afterwards", value: String(storing.missing), budget: "0", met: storing.missing === 0 },
     { what: "sends, API calls", value: rate(sending.api_calls_per_second) },
@@ -151,10 +156,17 @@ function printOperations(/** @type {Awaited<ReturnType<typeof measureAll>>["cost
     "bucket_writes",
     "logs",
   ];
-  console.log(`\n${"per message".padEnd(24)}${["in, full", "in, single", "out, full", "out, single"].map((name) => name.padStart(12)).join("")}`);
+  console.log(
+    `\n${"per message".padEnd(24)}${["in, full", "in, single", "out, full", "out, single"].map((name) => name.padStart(12)).join("")}`,
+  );
   for (const name of shown) {
     /** @type {Record<string, number>[]} */
-    const each = [full.operations.inbound, single.operations.inbound, full.operations.outbound, single.operations.outbound];
+    const each = [
+      full.operations.inbound,
+      single.operations.inbound,
+      full.operations.outbound,
+      single.operations.outbound,
+    ];
     console.log(name.padEnd(24) + each.map((one) => (one[name] ?? 0).toFixed(2).padStart(12)).join(""));
   }
 }

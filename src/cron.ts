@@ -40,6 +40,7 @@ export async function runCron(
   const rt = createRuntime(env, { clock: () => controller.scheduledTime, ...overrides });
   const tasks = TASKS[controller.cron];
   if (!tasks) throw new Error(`No tasks for the cron expression ${controller.cron}`);
+  const startedAt = Date.now();
   const failed: string[] = [];
   for (const [name, task] of Object.entries(tasks)) {
     try {
@@ -49,5 +50,6 @@ export async function runCron(
       log("error", "cron.failed", { cron: controller.cron, task: name, ...errorFields(error) });
     }
   }
+  log("info", "cron.ran", { cron: controller.cron, failed: failed.length, ms: Date.now() - startedAt });
   if (failed.length > 0) throw new Error(`Cron tasks failed: ${failed.join(", ")}`);
 }

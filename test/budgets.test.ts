@@ -1,15 +1,21 @@
 import { createExecutionContext, runInDurableObject, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { Meter, meteredEnv, StorageMeter } from "../bench/meter";
 import { api } from "../src/api";
+import { purgeExpired } from "../src/messages/service-retention";
 import type { PhoneNumber } from "../src/phone-numbers/service";
+import { IDEMPOTENCY_TTL } from "../src/platform/idempotency";
+import { createRuntime } from "../src/platform/runtime";
 import { newWorkspace, type TestWorkspace } from "./support/identity";
 import { registerNumber } from "./support/numbers";
 import { deliver, heldQueues, sendJob } from "./support/pipeline";
 import { sandbox } from "./support/sandbox";
 import { seedMessages } from "./support/seed";
 import { inboundText, signedWebhook, statusUpdate, webhookJob } from "./support/webhooks";
+
+// A hundred thousand rows take seconds, and more on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 /**
  * The counted budgets of architecture.md §6. Every number is counted at the bindings, so nothing the code does escapes;
@@ -39,6 +45,12 @@ function customer(): string {
 
 function wamid(): string {
   return `wamid.${crypto.randomUUID()}`;
+}
+
+/** Rows objects wrote for what the step did; the quota's counts are written every 10 s whatever happens. */
+function objectRows(): number {
+  const { rowsWritten, byTimer } = objects.take();
+  return rowsWritten - byTimer;
 }
 
 /** Runs one step with every counter at zero. */
@@ -93,7 +105,9 @@ async function consumeSends(messages: readonly Accepted[]): Promise<void> {
 }
 
 async function wamidOf(message: Accepted): Promise<string> {
-  const sent = await env.SHARD_0.prepare("SELECT wa_message_id, status FROM messages WHERE workspace_id = ?1 AND id = ?2")
+  const sent = await env.SHARD_0.prepare(
+    "SELECT wa_message_id, status FROM messages WHERE workspace_id = ?1 AND id = ?2",
+  )
     .bind(message.workspace_id, message.id)
     .first<{ wa_message_id: string; status: string }>();
   expect(sent?.status).toBe("sent");
@@ -121,7 +135,7 @@ describe("an inbound text", () => {
     expect(meter.rowsWritten()).toBeLessThanOrEqual(6);
     expect(meter.trips()).toBeLessThanOrEqual(4);
     expect(Object.fromEntries(meter.objectCalls)).toEqual({ "WORKSPACE_HUB.publish": 1 });
-    expect(objects.take().rowsWritten).toBe(1);
+    expect(objectRows()).toBe(1);
     expect(meter.queued.size).toBe(0);
   });
 
@@ -137,15 +151,21 @@ describe("an inbound text", () => {
     await counted(() => receive([body], 2));
     expect(meter.rowsWritten()).toBe(0);
     expect(meter.objectCalls.get("WORKSPACE_HUB.publish")).toBe(1);
-    expect(objects.take().rowsWritten).toBe(0);
+    expect(objectRows()).toBe(0);
   });
 });
 
 describe("a batch of 100 inbound texts at 100,000 stored messages", () => {
   it("takes at most 4 round trips, 30 rows read and 6 written per message, and one hub call", async () => {
-    const seeded = await seedMessages(env.SHARD_0, { workspaceId: workspace.workspaceId, phoneNumberId: number.id, messages: 100_000 });
+    const seeded = await seedMessages(env.SHARD_0, {
+      workspaceId: workspace.workspaceId,
+      phoneNumberId: number.id,
+      messages: 100_000,
+    });
     const texts = () =>
-      Array.from({ length: 100 }, (_, place) => inboundText(number, { from: seeded.digits(place * 13), wamid: wamid() }));
+      Array.from({ length: 100 }, (_, place) =>
+        inboundText(number, { from: seeded.digits(place * 13), wamid: wamid() }),
+      );
     // The number's gate makes its tables, and the minute's note that webhooks arrive is written.
     await receive(texts());
     await counted(() => receive(texts()));
@@ -154,7 +174,7 @@ describe("a batch of 100 inbound texts at 100,000 stored messages", () => {
     expect(meter.rowsWritten() / 100).toBeLessThanOrEqual(6);
     expect(meter.objectCalls.get("WORKSPACE_HUB.publish")).toBe(1);
     expect(meter.objectRequests).toBeLessThanOrEqual(2);
-    expect(objects.take().rowsWritten).toBe(1);
+    expect(objectRows()).toBe(1);
   });
 });
 
@@ -193,7 +213,7 @@ describe("an outbound text", () => {
       "WORKSPACE_HUB.publish": 1,
     });
     // The journal and the hub's log.
-    expect(objects.take().rowsWritten).toBe(2);
+    expect(objectRows()).toBe(2);
     expect(meter.queued.size).toBe(0);
   });
 
@@ -203,7 +223,11 @@ describe("an outbound text", () => {
       request(
         new Request("https://switchboard.test/api/messages/send/text", {
           method: "POST",
-          headers: { Authorization: `Bearer ${workspace.apiKey}`, "Content-Type": "application/json", "Idempotency-Key": key },
+          headers: {
+            Authorization: `Bearer ${workspace.apiKey}`,
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+          },
           body: JSON.stringify({ phone_number_id: number.id, to: `+${to}`, text: "Once" }),
         }),
       );
@@ -229,7 +253,7 @@ describe("an outbound text", () => {
       "SENDER_GATE.begin": 10,
       "WORKSPACE_HUB.publish": 1,
     });
-    expect(objects.take().rowsWritten).toBe(11);
+    expect(objectRows()).toBe(11);
     for (const message of messages) await wamidOf(message);
     expect(trips).toBeLessThanOrEqual(4);
     expect(read / 100).toBeLessThanOrEqual(30);
@@ -241,7 +265,18 @@ describe("an outbound text", () => {
       .bind(workspace.workspaceId)
       .all();
     expect(results).toHaveLength(brazilians.length);
-  }, 30_000);
+  });
+});
+
+describe("an idempotency key", () => {
+  it("costs a second row when it is forgotten", async () => {
+    await send(customer(), { key: true });
+    const kept = await env.SHARD_0.prepare("SELECT count(*) AS n FROM idempotency").first<number>("n");
+    expect(kept).toBeGreaterThan(0);
+    await counted(() => purgeExpired(createRuntime(metered), 0, Date.now() + IDEMPOTENCY_TTL + 1000));
+    expect(await env.SHARD_0.prepare("SELECT count(*) AS n FROM idempotency").first("n")).toBe(0);
+    expect(meter.rowsWritten()).toBe(kept);
+  });
 });
 
 describe("a status", () => {
@@ -254,13 +289,14 @@ describe("a status", () => {
     await receive([statusUpdate(number, { ...update, wamid: "wamid.elsewhere", callback: "none", status: "sent" })]);
     for (const status of ["sent", "delivered", "read"] as const) {
       await counted(() => receive([statusUpdate(number, { ...update, status })]));
-      expect(meter.rowsWritten(), status).toBeLessThanOrEqual(1);
+      // That it was sent is known already.
+      expect(meter.rowsWritten(), status).toBe(status === "sent" ? 0 : 1);
       expect(meter.trips(), status).toBeLessThanOrEqual(3);
       expect(meter.objectRequests, status).toBeLessThanOrEqual(1);
-      expect(objects.take().rowsWritten, status).toBeLessThanOrEqual(1);
+      expect(objectRows(), status).toBeLessThanOrEqual(1);
       await counted(() => receive([statusUpdate(number, { ...update, status })], 2));
       expect(meter.rowsWritten(), `${status} again`).toBe(0);
-      expect(objects.take().rowsWritten, `${status} again`).toBe(0);
+      expect(objectRows(), `${status} again`).toBe(0);
     }
     const row = await env.SHARD_0.prepare("SELECT status, pricing FROM messages WHERE workspace_id = ?1 AND id = ?2")
       .bind(message.workspace_id, message.id)
@@ -277,7 +313,12 @@ describe("a status", () => {
       .all<{ id: string; wa_message_id: string; to_number: string }>();
     expect(rows.results).toHaveLength(100);
     const bodies = rows.results.map((row) =>
-      statusUpdate(number, { wamid: row.wa_message_id, callback: `${row.id}.1`, to: row.to_number.slice(1), status: "delivered" }),
+      statusUpdate(number, {
+        wamid: row.wa_message_id,
+        callback: `${row.id}.1`,
+        to: row.to_number.slice(1),
+        status: "delivered",
+      }),
     );
     await counted(() => receive(bodies));
     expect(meter.rowsWritten()).toBeLessThanOrEqual(100);

@@ -1,7 +1,7 @@
+import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { acceptMessage } from "../src/messages/service";
 import { createRuntime, shard } from "../src/platform/runtime";
-import { env } from "cloudflare:workers";
 import { newWorkspace } from "./support/identity";
 import { about, ago, digits, inboxOf, message, post, receive, runMerges, says, shuffled, wamid } from "./support/inbox";
 import { registerNumber } from "./support/numbers";
@@ -25,40 +25,60 @@ function consentOf(contact: Record<string, unknown> | undefined) {
 
 type World = Awaited<ReturnType<typeof ready>>;
 
-function preference(number: World["number"], wa: string, value: string, at: number, detail = "As the person chose"): object {
+function preference(
+  number: World["number"],
+  wa: string,
+  value: string,
+  at: number,
+  detail = "As the person chose",
+): object {
   const item = { wa_id: wa, category: "marketing_messages", value, detail, timestamp: at / 1000 };
   return about(number, { user_preferences: [item] }, "user_preferences");
 }
 
 describe("a word", () => {
-  it.each(["STOP", "stop", " Stop. ", "Unsubscribe", "BAJA", "Abmelden", "arrêt", "СТОП", "退订", "停止", "إيقاف", "수신거부", "berhenti"])(
-    "%s ends marketing, with its proof",
+  it.each([
+    "STOP",
+    "stop",
+    " Stop. ",
+    "Unsubscribe",
+    "BAJA",
+    "Abmelden",
+    "arrêt",
+    "СТОП",
+    "退订",
+    "停止",
+    "إيقاف",
+    "수신거부",
+    "berhenti",
+  ])("%s ends marketing, with its proof", async (word) => {
+    const { number, consent } = await ready();
+    const [wa, id] = [digits(), wamid()];
+    await receive([says(number, { wa }, { id, at: ago(5), text: { body: word } })]);
+    expect(await consent()).toEqual({
+      opted_in: 0,
+      opted_out_at: ago(5),
+      consent_at: ago(5),
+      proof: { source: "keyword", reference: id, at: ago(5) },
+    });
+  });
+
+  it.each(["START", "alta", "подписаться", "订阅", "개시가 아닌 말"])(
+    "%s: words of joining reverse it, others do not",
     async (word) => {
       const { number, consent } = await ready();
-      const [wa, id] = [digits(), wamid()];
-      await receive([says(number, { wa }, { id, at: ago(5), text: { body: word } })]);
-      expect(await consent()).toEqual({
-        opted_in: 0,
-        opted_out_at: ago(5),
-        consent_at: ago(5),
-        proof: { source: "keyword", reference: id, at: ago(5) },
-      });
+      const wa = digits();
+      await receive([says(number, { wa }, { at: ago(5), text: { body: "STOP" } })]);
+      const id = wamid();
+      await receive([says(number, { wa }, { id, at: ago(4), text: { body: word } })]);
+      const joined = word !== "개시가 아닌 말";
+      expect(await consent()).toMatchObject(
+        joined
+          ? { opted_in: 1, opted_out_at: null, proof: { source: "keyword", reference: id, at: ago(4) } }
+          : { opted_in: 0, opted_out_at: ago(5) },
+      );
     },
   );
-
-  it.each(["START", "alta", "подписаться", "订阅", "개시가 아닌 말"])("%s: words of joining reverse it, others do not", async (word) => {
-    const { number, consent } = await ready();
-    const wa = digits();
-    await receive([says(number, { wa }, { at: ago(5), text: { body: "STOP" } })]);
-    const id = wamid();
-    await receive([says(number, { wa }, { id, at: ago(4), text: { body: word } })]);
-    const joined = word !== "개시가 아닌 말";
-    expect(await consent()).toMatchObject(
-      joined
-        ? { opted_in: 1, opted_out_at: null, proof: { source: "keyword", reference: id, at: ago(4) } }
-        : { opted_in: 0, opted_out_at: ago(5) },
-    );
-  });
 
   it("must be all that is said", async () => {
     const { number, consent } = await ready();
@@ -101,7 +121,10 @@ describe("a word", () => {
   it("of one workspace says nothing in another", async () => {
     const [one, two] = [await ready(), await ready()];
     const wa = digits();
-    await receive([says(one.number, { wa }, { text: { body: "STOP" } }), says(two.number, { wa }, { text: { body: "hello" } })]);
+    await receive([
+      says(one.number, { wa }, { text: { body: "STOP" } }),
+      says(two.number, { wa }, { text: { body: "hello" } }),
+    ]);
     expect((await one.consent()).opted_out_at).not.toBeNull();
     expect((await two.consent()).opted_out_at).toBeNull();
   });
@@ -188,7 +211,10 @@ describe("a preference", () => {
     const wa = digits();
     await receive([says(number, { wa })]);
     const odd = { wa_id: wa, category: "something_else", value: "stop", timestamp: 1 };
-    await receive([preference(number, wa, "maybe", ago(1)), about(number, { user_preferences: [odd] }, "user_preferences")]);
+    await receive([
+      preference(number, wa, "maybe", ago(1)),
+      about(number, { user_preferences: [odd] }, "user_preferences"),
+    ]);
     expect((await inbox.events()).map((e) => e.kind)).toEqual(["unknown", "unknown"]);
     expect((await consent()).consent_at).toBeNull();
   });
@@ -235,11 +261,17 @@ describe("a recorded opt-out", () => {
     await receive([says(world.number, { wa })]);
     const { message: waiting } = await marketing(world, wa);
     await receive([says(world.number, { wa }, { text: { body: "STOP" } })]);
-    await deliver("outbound", [sendJob({ workspace_id: waiting.workspaceId, phone_number_id: waiting.phoneNumberId, id: waiting.id })]);
+    await deliver("outbound", [
+      sendJob({ workspace_id: waiting.workspaceId, phone_number_id: waiting.phoneNumberId, id: waiting.id }),
+    ]);
     const row = await messageRow(waiting.id, waiting.workspaceId);
     expect(row).toMatchObject({ status: "failed", open: null });
     expect(JSON.parse(String(row.error))).toMatchObject({ code: "opted_out" });
-    const sent = await env.SHARD_0.prepare("SELECT count(*) AS n FROM messages WHERE id = ?1 AND wa_message_id IS NOT NULL").bind(waiting.id).first("n");
+    const sent = await env.SHARD_0.prepare(
+      "SELECT count(*) AS n FROM messages WHERE id = ?1 AND wa_message_id IS NOT NULL",
+    )
+      .bind(waiting.id)
+      .first("n");
     expect(sent).toBe(0);
   });
 

@@ -2,7 +2,18 @@ import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { newUuid } from "../src/platform/ids";
 import { memberWithRole, newWorkspace, type TestWorkspace } from "./support/identity";
-import { about, digits, expectExactCounts, inboxOf, jobOf, message, post, change, receive, says } from "./support/inbox";
+import {
+  about,
+  change,
+  digits,
+  expectExactCounts,
+  inboxOf,
+  jobOf,
+  message,
+  post,
+  receive,
+  says,
+} from "./support/inbox";
 import { registerNumber } from "./support/numbers";
 import { deliver, fireCron, heldQueues } from "./support/pipeline";
 
@@ -53,7 +64,9 @@ describe("a row that cannot be stored", () => {
     await expectExactCounts(workspace.workspaceId);
     const { data, total } = await letters(workspace);
     expect(total).toBe(1);
-    expect(data).toMatchObject([{ queue: "inbound", reason: "A message event could not be stored", replayed_at: null }]);
+    expect(data).toMatchObject([
+      { queue: "inbound", reason: "A message event could not be stored", replayed_at: null },
+    ]);
 
     // The queue brings the batch again: the same letter.
     await settle(2);
@@ -80,7 +93,13 @@ describe("a row that cannot be stored", () => {
     await poison(one);
     await poison(two);
     const wa = digits();
-    const items = [message({ wa }), message({ wa }, { id: one }), message({ wa }), message({ wa }, { id: two }), message({ wa })];
+    const items = [
+      message({ wa }),
+      message({ wa }, { id: one }),
+      message({ wa }),
+      message({ wa }, { id: two }),
+      message({ wa }),
+    ];
     await receive([about(number, { messages: items })]);
     expect(await inbox.messages()).toHaveLength(3);
     expect((await letters(workspace)).total).toBe(1);
@@ -104,7 +123,9 @@ describe("a row that cannot be stored", () => {
     await env.SHARD_0.prepare(
       `CREATE TRIGGER many_poisoned BEFORE INSERT ON messages WHEN NEW.wa_message_id LIKE 'wamid.plague.%' BEGIN SELECT RAISE(ABORT, 'poisoned'); END`,
     ).run();
-    const bodies = Array.from({ length: 100 }, (_, n) => jobOf(says(number, { wa: digits() }, { id: `wamid.plague.${n}` })));
+    const bodies = Array.from({ length: 100 }, (_, n) =>
+      jobOf(says(number, { wa: digits() }, { id: `wamid.plague.${n}` })),
+    );
     let statements = 0;
     const counting = {
       withSession: (start: string) => {
@@ -136,10 +157,16 @@ describe("what the queues gave up on", () => {
   it("is a dead letter of every workspace it concerns, and goes back to its queue when one of them replays it", async () => {
     const [one, two] = [await ready(), await ready()];
     const wa = digits();
-    const body = post(one.number.businessId, change(one.number, { messages: [message({ wa })] }), change(two.number, { messages: [message({ wa })] }));
+    const body = post(
+      one.number.businessId,
+      change(one.number, { messages: [message({ wa })] }),
+      change(two.number, { messages: [message({ wa })] }),
+    );
     await deliver("dead-letters", [jobOf(body)]);
     expect((await letters(one.workspace)).total).toBe(1);
-    expect((await letters(two.workspace)).data).toMatchObject([{ queue: "inbound", reason: "The queue gave up after its last retry" }]);
+    expect((await letters(two.workspace)).data).toMatchObject([
+      { queue: "inbound", reason: "The queue gave up after its last retry" },
+    ]);
     const [letter] = (await letters(one.workspace)).data;
     expect((await one.workspace.call("POST", `/api/dead-letters/${letter?.id}/replay`)).status).toBe(200);
     await expect.poll(async () => (await two.inbox.messages()).length, { timeout: 10_000 }).toBe(1);
@@ -152,7 +179,14 @@ describe("what the queues gave up on", () => {
     const id = newUuid();
     await deliver("dead-letters", [
       { v: 1, kind: "message.send", workspaceId: workspace.workspaceId, shard: 0, phoneNumberId: number.id, id },
-      { v: 1, kind: "contact.merge", workspaceId: workspace.workspaceId, shard: 0, contactIds: [newUuid(), newUuid()], again: false },
+      {
+        v: 1,
+        kind: "contact.merge",
+        workspaceId: workspace.workspaceId,
+        shard: 0,
+        contactIds: [newUuid(), newUuid()],
+        again: false,
+      },
     ]);
     const { data } = await letters(workspace);
     expect(data.map((letter) => letter.queue).sort()).toEqual(["bulk", "outbound"]);
@@ -166,8 +200,15 @@ describe("what the queues gave up on", () => {
     const { number } = await ready();
     const { env: held } = heldQueues();
     const kept: string[] = [];
-    const bucket = { put: async (key: string, text: string) => void kept.push(`${key} ${text}`), get: async () => null };
-    const down = { withSession: () => { throw new Error("D1 is down"); } };
+    const bucket = {
+      put: async (key: string, text: string) => void kept.push(`${key} ${text}`),
+      get: async () => null,
+    };
+    const down = {
+      withSession: () => {
+        throw new Error("D1 is down");
+      },
+    };
     const broken = { ...held, MEDIA: bucket, DIRECTORY: down, SHARD_0: down } as unknown as Env;
     const jobs = [jobOf(says(number, { wa: digits() })), { something: "else" }, "not even an object"];
     const result = await deliver("dead-letters", jobs, { env: broken });
@@ -179,7 +220,11 @@ describe("what the queues gave up on", () => {
     const before = (await env.MEDIA.list({ prefix: "dead-letters/" })).objects.length;
     const foreign = { providerNumberId: "404", businessId: "404", phoneNumber: "+404" };
     const { body: _body, ...pointer } = jobOf("") as unknown as Record<string, unknown>;
-    const result = await deliver("dead-letters", [{ odd: true }, jobOf(says(foreign, { wa: digits() })), { ...pointer, r2Key: "webhooks/gone.json" }]);
+    const result = await deliver("dead-letters", [
+      { odd: true },
+      jobOf(says(foreign, { wa: digits() })),
+      { ...pointer, r2Key: "webhooks/gone.json" },
+    ]);
     expect(result.retryBatch.retry).toBe(false);
     expect((await env.MEDIA.list({ prefix: "dead-letters/" })).objects.length).toBe(before + 3);
   });
@@ -189,7 +234,10 @@ describe("a part whose body is gone from the bucket", () => {
   it("is kept as a dead letter and keeps no neighbour waiting", async () => {
     const { number, inbox } = await ready();
     const { body: _body, ...pointer } = jobOf("") as unknown as Record<string, unknown>;
-    const result = await deliver("inbound", [{ ...pointer, r2Key: "webhooks/never-was.json" }, jobOf(says(number, { wa: digits() }))]);
+    const result = await deliver("inbound", [
+      { ...pointer, r2Key: "webhooks/never-was.json" },
+      jobOf(says(number, { wa: digits() })),
+    ]);
     expect(result.retryMessages).toEqual([]);
     expect(await inbox.messages()).toHaveLength(1);
   });
@@ -209,7 +257,9 @@ describe("dead letters over the API", () => {
   it("are listed newest first, page by page, with their exact number", async () => {
     const { workspace, number } = await ready();
     for (let n = 0; n < 7; n += 1) {
-      await deliver("dead-letters", [jobOf(says(number, { wa: digits() }))], { timestamp: new Date(Date.now() - n * 60_000) });
+      await deliver("dead-letters", [jobOf(says(number, { wa: digits() }))], {
+        timestamp: new Date(Date.now() - n * 60_000),
+      });
     }
     const seen: Letter[] = [];
     for (let cursor: string | null = ""; cursor !== null; ) {
@@ -219,7 +269,12 @@ describe("dead letters over the API", () => {
       cursor = page.next_cursor;
     }
     expect(new Set(seen.map((letter) => letter.id)).size).toBe(7);
-    expect(seen.map((letter) => letter.created_at)).toEqual(seen.map((letter) => letter.created_at).sort().reverse());
+    expect(seen.map((letter) => letter.created_at)).toEqual(
+      seen
+        .map((letter) => letter.created_at)
+        .sort()
+        .reverse(),
+    );
   });
 
   it("are nobody else's: a foreign one is 404, a member or agent may not see or replay them", async () => {
@@ -249,8 +304,14 @@ describe("dead letters over the API", () => {
     await deliver("dead-letters", [jobOf(says(number, { wa: digits() }))]);
     const old = Date.now() - 31 * 86_400_000;
     await env.SHARD_0.batch([
-      env.SHARD_0.prepare("UPDATE webhook_events SET received_at = ?2 WHERE workspace_id = ?1").bind(workspace.workspaceId, old),
-      env.SHARD_0.prepare("UPDATE dead_letters SET created_at = ?2 WHERE workspace_id = ?1").bind(workspace.workspaceId, old),
+      env.SHARD_0.prepare("UPDATE webhook_events SET received_at = ?2 WHERE workspace_id = ?1").bind(
+        workspace.workspaceId,
+        old,
+      ),
+      env.SHARD_0.prepare("UPDATE dead_letters SET created_at = ?2 WHERE workspace_id = ?1").bind(
+        workspace.workspaceId,
+        old,
+      ),
     ]);
     await receive([about(number, { x: 2 }, "a_field_of_next_year")]);
     await fireCron("0 3 * * *");

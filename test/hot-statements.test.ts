@@ -1,14 +1,26 @@
 import { env } from "cloudflare:workers";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { Meter, meteredEnv, type StatementCost } from "../bench/meter";
 import { learnIdentities } from "../src/contacts/service";
 import { pageConversations, selectConversation, updateRead } from "../src/conversations/store";
 import { pageDeadLetters, pageWebhookEvents } from "../src/inbound/store";
-import { applyWaitingStatuses, foldStatuses, type StatusReport, statusStatements } from "../src/messages/service-statuses";
+import {
+  applyWaitingStatuses,
+  foldStatuses,
+  type StatusReport,
+  statusStatements,
+} from "../src/messages/service-statuses";
 import { type Message, type RecipientKey, selectMessage, selectRecipient } from "../src/messages/store";
 import { type MessageFilter, pageMessages, selectMessageEvents } from "../src/messages/store-pages";
 import { claimQueued, type SendResult, updateResults } from "../src/messages/store-sending";
-import { expireOpen, releaseLeases, selectWalk, settleAmbiguous, takeOverdue, takeScheduled } from "../src/messages/store-sweep";
+import {
+  expireOpen,
+  releaseLeases,
+  selectWalk,
+  settleAmbiguous,
+  takeOverdue,
+  takeScheduled,
+} from "../src/messages/store-sweep";
 import { numbersById } from "../src/phone-numbers/service-pipeline";
 import type { PageQuery } from "../src/platform/pagination";
 import { createRuntime, type Runtime, shard } from "../src/platform/runtime";
@@ -17,6 +29,9 @@ import { registerNumber } from "./support/numbers";
 import { deliver } from "./support/pipeline";
 import { type Seeded, seedMessages } from "./support/seed";
 import { inboundText, statusUpdate, webhookBody, webhookJob } from "./support/webhooks";
+
+// A hundred thousand rows take seconds, and more on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 /**
  * Statements that run for every message, on 100,000 stored ones: at most 10 rows read per row they are about, and no
@@ -128,14 +143,24 @@ async function plant(count: number, set: Record<string, string>, thread?: number
     `INSERT INTO messages (${Object.keys(columns).join(", ")}) SELECT ${sql.join(", ")}
      FROM json_each(?1) j CROSS JOIN conversations v WHERE v.workspace_id = j.value ->> 'ws' AND v.id = j.value ->> 'c'`,
   )
-    .bind(JSON.stringify(ids.map((id, n) => ({ id, ws, c: thread === undefined ? seeded.conversationId(n * 7) : seeded.conversationId(thread) }))))
+    .bind(
+      JSON.stringify(
+        ids.map((id, n) => ({
+          id,
+          ws,
+          c: thread === undefined ? seeded.conversationId(n * 7) : seeded.conversationId(thread),
+        })),
+      ),
+    )
     .run();
   return ids;
 }
 
 /** Settles what a test planted, so that the next one meets only its own open rows. */
 async function retire(): Promise<void> {
-  await env.SHARD_0.prepare("UPDATE messages SET status = 'cancelled', open = NULL, ambiguous_at = NULL WHERE workspace_id = ?1 AND (open = 1 OR ambiguous_at IS NOT NULL OR status = 'scheduled')")
+  await env.SHARD_0.prepare(
+    "UPDATE messages SET status = 'cancelled', open = NULL, ambiguous_at = NULL WHERE workspace_id = ?1 AND (open = 1 OR ambiguous_at IS NOT NULL OR status = 'scheduled')",
+  )
     .bind(ws)
     .run();
 }
@@ -149,15 +174,17 @@ describe("sending", () => {
     const behind = await plant(BATCH, { seq: `${NOW + 1000} + i` });
     const claim = await hot(BATCH, () => claimQueued(shard(rt, 0), keysOf(ids), claimNow));
     expect(claim.claimed.map((m) => m.id).sort()).toEqual([...ids].sort());
-    const results = claim.claimed.map((m): SendResult => ({
-      workspaceId: ws,
-      id: m.id,
-      claim: "token",
-      attempt: 1,
-      kind: "sent",
-      waMessageId: `wamid.${m.id}`,
-      at: NOW,
-    }));
+    const results = claim.claimed.map(
+      (m): SendResult => ({
+        workspaceId: ws,
+        id: m.id,
+        claim: "token",
+        attempt: 1,
+        kind: "sent",
+        waMessageId: `wamid.${m.id}`,
+        at: NOW,
+      }),
+    );
     const stored = await hot(BATCH, () => updateResults(shard(rt, 0), results, claim.claimed));
     expect(stored.messages.every((m) => m.status === "sent")).toBe(true);
     expect(stored.next.map((n) => n.id).sort()).toEqual([...behind].sort());
@@ -198,7 +225,11 @@ describe("sending", () => {
           return { ...base, kind: "ambiguous", at: NOW, error };
       }
     });
-    const conversations = ids.map((_, n) => ({ workspaceId: ws, conversationId: seeded.conversationId(n * 7), lane: "chat" as const }));
+    const conversations = ids.map((_, n) => ({
+      workspaceId: ws,
+      conversationId: seeded.conversationId(n * 7),
+      lane: "chat" as const,
+    }));
     const stored = await hot(BATCH, () => updateResults(shard(rt, 0), results, conversations));
     expect(stored.messages.filter((m) => m.status === "failed")).toHaveLength(34);
     expect(stored.next).toHaveLength(33);
@@ -220,7 +251,12 @@ describe("sending", () => {
 describe("the sweep", () => {
   it("takes up 500 overdue messages and 100 orphaned leases", async () => {
     await plant(500, { not_before: `${NOW - 600_000}` });
-    const leased = await plant(BATCH, { status: "'sending'", claim: "'gone'", lease_until: `${NOW - 1}`, attempts: "1" });
+    const leased = await plant(BATCH, {
+      status: "'sending'",
+      claim: "'gone'",
+      lease_until: `${NOW - 1}`,
+      attempts: "1",
+    });
     const walk = await selectWalk(shard(rt, 0));
     const sweep = async () => {
       const ended = await expireOpen(shard(rt, 0), walk, NOW);
@@ -237,7 +273,13 @@ describe("the sweep", () => {
   });
 
   it("gives up on 100 messages whose fate nobody told", async () => {
-    const ids = await plant(BATCH, { status: "'sending'", open: "NULL", ambiguous_at: `${NOW - 3_600_000}`, unknown_ms: "600000", attempts: "1" });
+    const ids = await plant(BATCH, {
+      status: "'sending'",
+      open: "NULL",
+      ambiguous_at: `${NOW - 3_600_000}`,
+      unknown_ms: "600000",
+      attempts: "1",
+    });
     await env.SHARD_0.prepare("UPDATE phone_numbers SET last_status_at = ?2 WHERE id = ?1").bind(numberId, NOW).run();
     const settled = await hot(BATCH, () => settleAmbiguous(shard(rt, 0), NOW, 600_000));
     expect(settled.failed.map((m) => m.id).sort()).toEqual([...ids].sort());
@@ -259,13 +301,33 @@ describe("the sweep", () => {
   });
 });
 
-function report(n: number, waMessageId: string, callbackId: string | null, status: StatusReport["status"]): StatusReport {
-  return { workspaceId: ws, phoneNumberId: numberId, waMessageId, callbackId, status, at: NOW + n, error: null, pricing: null };
+function report(
+  n: number,
+  waMessageId: string,
+  callbackId: string | null,
+  status: StatusReport["status"],
+): StatusReport {
+  return {
+    workspaceId: ws,
+    phoneNumberId: numberId,
+    waMessageId,
+    callbackId,
+    status,
+    at: NOW + n,
+    error: null,
+    pricing: null,
+  };
 }
 
 describe("statuses", () => {
   it("of 100 messages, found by our id", async () => {
-    const ids = await plant(BATCH, { status: "'sent'", open: "NULL", attempts: "1", sent_at: `${NOW}`, wa_message_id: "'wamid.own-' || (j.value ->> 'id')" });
+    const ids = await plant(BATCH, {
+      status: "'sent'",
+      open: "NULL",
+      attempts: "1",
+      sent_at: `${NOW}`,
+      wa_message_id: "'wamid.own-' || (j.value ->> 'id')",
+    });
     const reports = ids.map((id, n) => report(n, `wamid.own-${id}`, `${id}.1`, "delivered"));
     const { changed, after } = statusStatements(foldStatuses(reports));
     const results = await hot(BATCH, () => shard(rt, 0).batch([...changed, ...after]));
@@ -275,9 +337,13 @@ describe("statuses", () => {
 
   it("of 100 messages whose send result is not stored yet", async () => {
     const ids = await plant(BATCH, { status: "'sending'", claim: "'token'", lease_until: `${NOW + 1}`, attempts: "1" });
-    const { changed, after } = statusStatements(foldStatuses(ids.map((id, n) => report(n, `wamid.early-${id}`, `${id}.1`, "delivered"))));
+    const { changed, after } = statusStatements(
+      foldStatuses(ids.map((id, n) => report(n, `wamid.early-${id}`, `${id}.1`, "delivered"))),
+    );
     await hot(BATCH, () => shard(rt, 0).batch([...changed, ...after]));
-    const { results } = await env.SHARD_0.prepare("SELECT count(*) AS n FROM messages WHERE phone_number_id = ?1 AND wa_message_id LIKE 'wamid.early-%' AND open IS NULL")
+    const { results } = await env.SHARD_0.prepare(
+      "SELECT count(*) AS n FROM messages WHERE phone_number_id = ?1 AND wa_message_id LIKE 'wamid.early-%' AND open IS NULL",
+    )
       .bind(numberId)
       .all<{ n: number }>();
     expect(results[0]?.n).toBe(BATCH);
@@ -291,7 +357,12 @@ describe("statuses", () => {
   });
 
   it("that came before the echoes they belong to", async () => {
-    const ids = await plant(BATCH, { status: "'sent'", origin: "'echo'", open: "NULL", wa_message_id: "'wamid.strange-' || i" });
+    const ids = await plant(BATCH, {
+      status: "'sent'",
+      origin: "'echo'",
+      open: "NULL",
+      wa_message_id: "'wamid.strange-' || i",
+    });
     await hot(BATCH, () => shard(rt, 0).batch([applyWaitingStatuses(ids.map((id) => ({ ws, id })))]));
     expect(meter.rowsWritten()).toBe(BATCH);
   });
@@ -308,7 +379,9 @@ describe("receiving", () => {
   it("100 texts of known people in 100 threads", async () => {
     await receive(
       BATCH,
-      Array.from({ length: BATCH }, (_, n) => inboundText(receiver, { from: seeded.digits(n * 11), wamid: `wamid.in-${n}` })),
+      Array.from({ length: BATCH }, (_, n) =>
+        inboundText(receiver, { from: seeded.digits(n * 11), wamid: `wamid.in-${n}` }),
+      ),
     );
   });
 
@@ -316,21 +389,33 @@ describe("receiving", () => {
     await plant(10_000, { open: "NULL", status: "'read'" }, 5);
     await receive(
       BATCH,
-      Array.from({ length: BATCH }, (_, n) => inboundText(receiver, { from: seeded.digits(5), wamid: `wamid.one-${n}` })),
+      Array.from({ length: BATCH }, (_, n) =>
+        inboundText(receiver, { from: seeded.digits(5), wamid: `wamid.one-${n}` }),
+      ),
     );
   });
 
   it("100 texts of people nobody knew", async () => {
     await receive(
       BATCH,
-      Array.from({ length: BATCH }, (_, n) => inboundText(receiver, { from: `4470000${String(n).padStart(5, "0")}`, wamid: `wamid.new-${n}` })),
+      Array.from({ length: BATCH }, (_, n) =>
+        inboundText(receiver, { from: `4470000${String(n).padStart(5, "0")}`, wamid: `wamid.new-${n}` }),
+      ),
     );
   });
 
   it("100 opt-outs, 100 reactions and 100 statuses in one batch", async () => {
-    const ids = await plant(BATCH, { status: "'sent'", open: "NULL", attempts: "1", sent_at: `${NOW}`, wa_message_id: "'wamid.mix-' || (j.value ->> 'id')" });
+    const ids = await plant(BATCH, {
+      status: "'sent'",
+      open: "NULL",
+      attempts: "1",
+      sent_at: `${NOW}`,
+      wa_message_id: "'wamid.mix-' || (j.value ->> 'id')",
+    });
     await receive(3 * BATCH, [
-      ...Array.from({ length: BATCH }, (_, n) => inboundText(receiver, { from: seeded.digits(n), wamid: `wamid.stop-${n}`, body: "STOP" })),
+      ...Array.from({ length: BATCH }, (_, n) =>
+        inboundText(receiver, { from: seeded.digits(n), wamid: `wamid.stop-${n}`, body: "STOP" }),
+      ),
       ...Array.from({ length: BATCH }, (_, n) =>
         webhookBody(receiver, {
           contacts: [{ profile: { name: "Customer" }, wa_id: seeded.digits(n) }],
@@ -345,9 +430,13 @@ describe("receiving", () => {
           ],
         }),
       ),
-      ...ids.map((id) => statusUpdate(receiver, { wamid: `wamid.mix-${id}`, callback: `${id}.1`, to: "49301", status: "delivered" })),
+      ...ids.map((id) =>
+        statusUpdate(receiver, { wamid: `wamid.mix-${id}`, callback: `${id}.1`, to: "49301", status: "delivered" }),
+      ),
     ]);
-    const { results } = await env.SHARD_0.prepare("SELECT count(*) AS n FROM contacts WHERE workspace_id = ?1 AND opted_out_at IS NOT NULL")
+    const { results } = await env.SHARD_0.prepare(
+      "SELECT count(*) AS n FROM contacts WHERE workspace_id = ?1 AND opted_out_at IS NOT NULL",
+    )
       .bind(ws)
       .all<{ n: number }>();
     expect(results[0]?.n).toBe(BATCH);
@@ -414,22 +503,27 @@ describe.each([1_000, 200_000])("lists of a workspace with %i messages", (count)
     contact = messages({ contactId: own.contactId(3) });
   });
 
-  it.each([0, 1, 2])("cost at most 3 rows per row shown and 10, on every page, totals included (list %i)", async (place) => {
-    const list = lists[place];
-    if (!list) throw new Error("No such list");
-    for (const limit of [5, 20, 100]) {
-      let cursor: string | undefined;
-      for (let n = 0; n < 3; n += 1) {
-        meter.reset();
-        const page = await list.page(pageAt(limit, cursor));
-        expect(page.rows.length).toBeGreaterThan(0);
-        expect(meter.rowsRead(), `${list.name}, ${limit} a page, page ${n + 1}`).toBeLessThanOrEqual(pageBudget(limit));
-        for (const cost of meter.statements) expect(await scansOf(cost), cost.sql).toEqual([]);
-        if (page.nextCursor === null) break;
-        cursor = page.nextCursor;
+  it.each([0, 1, 2])(
+    "cost at most 3 rows per row shown and 10, on every page, totals included (list %i)",
+    async (place) => {
+      const list = lists[place];
+      if (!list) throw new Error("No such list");
+      for (const limit of [5, 20, 100]) {
+        let cursor: string | undefined;
+        for (let n = 0; n < 3; n += 1) {
+          meter.reset();
+          const page = await list.page(pageAt(limit, cursor));
+          expect(page.rows.length).toBeGreaterThan(0);
+          expect(meter.rowsRead(), `${list.name}, ${limit} a page, page ${n + 1}`).toBeLessThanOrEqual(
+            pageBudget(limit),
+          );
+          for (const cost of meter.statements) expect(await scansOf(cost), cost.sql).toEqual([]);
+          if (page.nextCursor === null) break;
+          cursor = page.nextCursor;
+        }
       }
-    }
-  });
+    },
+  );
 
   it("find the messages of one contact over that contact's threads", async () => {
     meter.reset();

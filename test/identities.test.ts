@@ -55,7 +55,11 @@ async function answer(world: World, conversationId: unknown): Promise<Record<str
 }
 
 function idUpdate(number: World["number"], previous: string, current: string, at: number, wa?: string): object {
-  const update = { ...(wa === undefined ? {} : { wa_id: wa }), user_id: { previous, current }, timestamp: String(at / 1000) };
+  const update = {
+    ...(wa === undefined ? {} : { wa_id: wa }),
+    user_id: { previous, current },
+    timestamp: String(at / 1000),
+  };
   return about(number, { user_id_update: [update] }, "user_id_update");
 }
 
@@ -148,8 +152,12 @@ describe("a change of number", () => {
     const [threadBefore] = await world.inbox.conversations();
     await world.settle(changedNumber(world.number, old, now, ago(50)));
     await world.settle(says(world.number, { wa: now, name: "Ana" }, { at: ago(40) }));
-    expect(await world.inbox.contacts()).toMatchObject([{ id: contactBefore?.id, wa_id: now, phone_number: `+${now}` }]);
-    expect(await world.inbox.conversations()).toMatchObject([{ id: threadBefore?.id, message_count: 2, unread_count: 2 }]);
+    expect(await world.inbox.contacts()).toMatchObject([
+      { id: contactBefore?.id, wa_id: now, phone_number: `+${now}` },
+    ]);
+    expect(await world.inbox.conversations()).toMatchObject([
+      { id: threadBefore?.id, message_count: 2, unread_count: 2 },
+    ]);
     expect(await answer(world, threadBefore?.id)).toMatchObject({ to: now });
     // Years later the number is given to somebody else.
     await world.settle(says(world.number, { wa: old, name: "Ben" }, { at: ago(1) }));
@@ -300,7 +308,9 @@ describe("a change of user id", () => {
     await world.settle(idUpdate(world.number, one ?? "", two ?? "", ago(50)));
     await world.settle(says(world.number, { user: two }, { at: ago(40) }));
     const system = { body: "User…", type: "user_changed_user_id", user_id: three };
-    await world.settle(about(world.number, { messages: [message({ user: two }, { type: "system", at: ago(30), system })] }));
+    await world.settle(
+      about(world.number, { messages: [message({ user: two }, { type: "system", at: ago(30), system })] }),
+    );
     await world.settle(says(world.number, { user: three }, { at: ago(20) }));
     expect(await world.inbox.contacts()).toMatchObject([{ user_id: three }]);
     const [thread] = await world.inbox.conversations();
@@ -323,7 +333,10 @@ describe("a change of user id", () => {
     const [one, two] = [`US.3${Date.now()}`, `US.4${Date.now()}`];
     await world.settle(says(world.number, { user: one }, { at: ago(60) }));
     const update = { user_id: { previous: one, current: two }, timestamp: String(ago(50) / 1000) };
-    const entry = { id: world.number.businessId, changes: [{ field: "user_id_update", value: { user_id_update: [update] } }] };
+    const entry = {
+      id: world.number.businessId,
+      changes: [{ field: "user_id_update", value: { user_id_update: [update] } }],
+    };
     await world.settle({ object: "whatsapp_business_account", entry: [entry] });
     expect(await world.inbox.contacts()).toMatchObject([{ user_id: two }]);
     expect((await world.inbox.events()).map((e) => e.kind)).toEqual(["identity_change"]);
@@ -395,7 +408,9 @@ describe("two contacts that are one person", () => {
       const all = await world.inbox.allContacts();
       expect(all.map((c) => c.merged_into)).toEqual([null, ...Array(3).fill(contacts[0]?.id)]);
       expect(await world.inbox.conversations()).toMatchObject([{ message_count: 4, unread_count: 4 }]);
-      const stored = await env.SHARD_0.prepare("SELECT merged_into FROM conversations WHERE workspace_id = ?1 AND merged_into IS NOT NULL")
+      const stored = await env.SHARD_0.prepare(
+        "SELECT merged_into FROM conversations WHERE workspace_id = ?1 AND merged_into IS NOT NULL",
+      )
         .bind(world.workspace.workspaceId)
         .all<{ merged_into: string }>();
       const [live] = await world.inbox.conversations();
@@ -408,7 +423,9 @@ describe("two contacts that are one person", () => {
     const world = await ready();
     const [wa, user] = [digits(), `US.6${Date.now()}`];
     await world.settle(says(world.number, { wa }, { at: ago(2000) }));
-    const many = Array.from({ length: 2500 }, (_, n) => message({ user }, { id: `wamid.many.${n}`, at: ago(1500) + n * 1000 }));
+    const many = Array.from({ length: 2500 }, (_, n) =>
+      message({ user }, { id: `wamid.many.${n}`, at: ago(1500) + n * 1000 }),
+    );
     await world.settle(about(world.number, { messages: many }));
     const merges = await world.settle(says(world.number, { wa, user }, { at: ago(1) }));
     expect(merges).toBe(1);
@@ -430,13 +447,22 @@ describe("two contacts that are one person", () => {
     // A request that had read the other contact before writes now: an identity, and a thread with another number.
     const late = await registerNumber(world.workspace);
     await env.SHARD_0.batch([
-      env.SHARD_0.prepare("INSERT INTO contact_identities (workspace_id, kind, value, contact_id) VALUES (?1, 'wa', '49301', ?2)").bind(world.workspace.workspaceId, loser?.id),
+      env.SHARD_0.prepare(
+        "INSERT INTO contact_identities (workspace_id, kind, value, contact_id) VALUES (?1, 'wa', '49301', ?2)",
+      ).bind(world.workspace.workspaceId, loser?.id),
       env.SHARD_0.prepare(
         `INSERT INTO conversations (workspace_id, id, phone_number_id, contact_id, peer, last_message_at, unread_count, message_count, status, created_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, 'late', 5, 0, 0, 'open', 5, 5)`,
       ).bind(world.workspace.workspaceId, crypto.randomUUID(), late.id, loser?.id),
     ]);
-    const job = { v: 1, kind: "contact.merge", workspaceId: world.workspace.workspaceId, shard: 0, contactIds: [winner?.id, loser?.id], again: true };
+    const job = {
+      v: 1,
+      kind: "contact.merge",
+      workspaceId: world.workspace.workspaceId,
+      shard: 0,
+      contactIds: [winner?.id, loser?.id],
+      again: true,
+    };
     await deliver("bulk", [job]);
     expect((await world.inbox.identities()).every((i) => i.contact_id === winner?.id)).toBe(true);
     expect((await world.inbox.conversations()).every((v) => v.contact_id === winner?.id)).toBe(true);
@@ -460,12 +486,25 @@ describe("two contacts that are one person", () => {
 
   it("consent of the newer proof wins, and being opted in is not lost where nobody ever said", async () => {
     const world = await ready();
-    const response = await world.workspace.call("POST", "/api/messages/send/text", { phone_number_id: world.number.id, to: `+${digits()}`, text: "Hi" });
+    const response = await world.workspace.call("POST", "/api/messages/send/text", {
+      phone_number_id: world.number.id,
+      to: `+${digits()}`,
+      text: "Hi",
+    });
     const { contact_id } = await response.json<{ contact_id: string }>();
-    await env.SHARD_0.prepare("UPDATE contacts SET opted_in = 1 WHERE workspace_id = ?1 AND id = ?2").bind(world.workspace.workspaceId, contact_id).run();
+    await env.SHARD_0.prepare("UPDATE contacts SET opted_in = 1 WHERE workspace_id = ?1 AND id = ?2")
+      .bind(world.workspace.workspaceId, contact_id)
+      .run();
     await world.settle(says(world.number, { user: "US.consent" }));
     const [one, two] = await world.inbox.contacts();
-    const job = { v: 1, kind: "contact.merge", workspaceId: world.workspace.workspaceId, shard: 0, contactIds: [one?.id, two?.id], again: false };
+    const job = {
+      v: 1,
+      kind: "contact.merge",
+      workspaceId: world.workspace.workspaceId,
+      shard: 0,
+      contactIds: [one?.id, two?.id],
+      again: false,
+    };
     await deliver("bulk", [job], { env: heldQueues().env });
     expect(await world.inbox.contacts()).toMatchObject([{ opted_in: 1, opted_out_at: null }]);
   });

@@ -26,7 +26,9 @@ import { deliver, heldQueues, untilStatus } from "./support/pipeline";
 const LONG = { timeout: 120_000 };
 
 /** Runs a scenario with a crash before and after its every effect, until a run gets through. Answers the effects. */
-async function everyCrash(scenario: (crash: Crash) => Promise<{ crashed: boolean; effects: string[] }>): Promise<string[]> {
+async function everyCrash(
+  scenario: (crash: Crash) => Promise<{ crashed: boolean; effects: string[] }>,
+): Promise<string[]> {
   let effects: string[] = [];
   for (const when of ["before", "after"] as const) {
     for (let at = 0; ; at += 1) {
@@ -70,7 +72,11 @@ async function world() {
   const [here, there] = [await newWorkspace(), await newWorkspace({ shard: 1 })];
   const [number, far] = [await registerNumber(here), await registerNumber(there)];
   const [ana, ben, moved, now, stranger] = [digits(), digits(), digits(), digits(), digits()];
-  const sent = await here.call("POST", "/api/messages/send/text", { phone_number_id: number.id, to: `+${ana}`, text: "Hello" });
+  const sent = await here.call("POST", "/api/messages/send/text", {
+    phone_number_id: number.id,
+    to: `+${ana}`,
+    text: "Hello",
+  });
   const { id } = await sent.json<{ id: string }>();
   const { wa_message_id } = await untilStatus(id, here.workspaceId, "sent");
   await deliver("inbound", [
@@ -80,13 +86,29 @@ async function world() {
   ]);
   const target = wamid();
   const large = `webhooks/${newUuid()}.json`;
-  await env.MEDIA.put(large, JSON.stringify(says(number, { wa: ana }, { id: wamid(), text: { body: "z".repeat(70_000) } })));
+  await env.MEDIA.put(
+    large,
+    JSON.stringify(says(number, { wa: ana }, { id: wamid(), text: { body: "z".repeat(70_000) } })),
+  );
   const { body: _body, ...pointer } = jobOf("") as unknown as Record<string, unknown>;
   const jobs = [
-    jobOf(about(number, { statuses: [status(String(wa_message_id), "delivered", { callback: `${id}.1`, at: ago(5) }), status(String(wa_message_id), "read", { callback: `${id}.1`, at: ago(4) })] })),
+    jobOf(
+      about(number, {
+        statuses: [
+          status(String(wa_message_id), "delivered", { callback: `${id}.1`, at: ago(5) }),
+          status(String(wa_message_id), "read", { callback: `${id}.1`, at: ago(4) }),
+        ],
+      }),
+    ),
     jobOf(says(number, { wa: ana, name: "Ana" }, { id: target, at: ago(9) })),
     jobOf(about(number, { messages: [message({ wa: ana }, { id: wamid(), at: ago(8), text: { body: "STOP" } })] })),
-    jobOf(about(number, { messages: [message({ wa: ana }, { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "👍" } })] })),
+    jobOf(
+      about(number, {
+        messages: [
+          message({ wa: ana }, { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "👍" } }),
+        ],
+      }),
+    ),
     // Two contacts turn out to be one person.
     jobOf(says(number, { wa: ben, user: `US.${ben}` }, { id: wamid(), at: ago(6) })),
     jobOf(changedNumber(number, moved, now, ago(50))),
@@ -109,56 +131,80 @@ async function expectSettled({ here, there, ana, ben, now, id }: World): Promise
   expect(messages).toHaveLength(1 + 3 + 5);
   expect(messages.find((m) => m.id === id)).toMatchObject({ status: "read", delivered_at: ago(5), read_at: ago(4) });
   const contacts = await inbox.contacts();
-  expect(contacts.map((c) => [c.name, c.wa_id]).sort()).toEqual([["Ana", ana], ["Ben", ben], ["Moved", now]].sort());
+  expect(contacts.map((c) => [c.name, c.wa_id]).sort()).toEqual(
+    [
+      ["Ana", ana],
+      ["Ben", ben],
+      ["Moved", now],
+    ].sort(),
+  );
   expect(contacts.find((c) => c.name === "Ana")).toMatchObject({ opted_out_at: ago(8) });
   expect(contacts.find((c) => c.name === "Ben")).toMatchObject({ user_id: `US.${ben}` });
   expect((await inbox.conversations()).map((v) => v.message_count).sort()).toEqual([2, 3, 4]);
   expect((await inbox.references()).map((e) => e.kind)).toEqual(["reaction"]);
   expect((await inbox.events()).map((e) => e.kind).sort()).toEqual(["identity_change", "unknown"]);
   await expectExactCounts(here.workspaceId);
-  const letters = await env.SHARD_0.prepare("SELECT * FROM dead_letters WHERE workspace_id = ?1").bind(here.workspaceId).all();
+  const letters = await env.SHARD_0.prepare("SELECT * FROM dead_letters WHERE workspace_id = ?1")
+    .bind(here.workspaceId)
+    .all();
   expect(letters.results).toHaveLength(1);
   expect(await env.MEDIA.head(String(letters.results[0]?.r2_key))).not.toBeNull();
-  const far = await env.SHARD_1.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1").bind(there.workspaceId).first("n");
+  const far = await env.SHARD_1.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1")
+    .bind(there.workspaceId)
+    .first("n");
   expect(far).toBe(1);
 }
 
 describe("a crash of the consumer", () => {
-  it("between any two steps loses nothing and doubles nothing; what is shown is shown under the same keys", LONG, async () => {
-    const unroutedBefore = (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
-    let scenarios = 0;
-    const effects = await everyCrash(async (crash) => {
-      scenarios += 1;
-      const scene = await world();
-      const first = observed();
-      const run = crashingRun(first.env, crash);
-      await deliver("inbound", scene.jobs, { env: run.env });
-      const again = observed();
-      const result = await deliver("inbound", scene.jobs, { env: again.env, attempts: 2 });
-      expect(result.retryBatch.retry).toBe(false);
-      expect(result.retryMessages).toEqual([]);
-      for (const [name, list] of first.queues) again.queues.get(name)?.push(...list);
-      await runMerges(again.queues);
-      try {
-        await expectSettled(scene);
-      } catch (error) {
-        throw new Error(`After a crash ${crash.when} effect ${crash.at} (${run.effects.at(-1)})`, { cause: error });
+  it(
+    "between any two steps loses nothing and doubles nothing; what is shown is shown under the same keys",
+    LONG,
+    async () => {
+      const unroutedBefore =
+        (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
+      let scenarios = 0;
+      const effects = await everyCrash(async (crash) => {
+        scenarios += 1;
+        const scene = await world();
+        const first = observed();
+        const run = crashingRun(first.env, crash);
+        await deliver("inbound", scene.jobs, { env: run.env });
+        const again = observed();
+        const result = await deliver("inbound", scene.jobs, { env: again.env, attempts: 2 });
+        expect(result.retryBatch.retry).toBe(false);
+        expect(result.retryMessages).toEqual([]);
+        for (const [name, list] of first.queues) again.queues.get(name)?.push(...list);
+        await runMerges(again.queues);
+        try {
+          await expectSettled(scene);
+        } catch (error) {
+          throw new Error(`After a crash ${crash.when} effect ${crash.at} (${run.effects.at(-1)})`, { cause: error });
+        }
+        // Every new message was shown in the end; a hub that was told before the crash was told the same again.
+        const created = again.published.flatMap(({ events }) => events.filter((e) => e.type === "message.created"));
+        expect(created.length).toBeGreaterThanOrEqual(6);
+        const keys = new Set(again.published.map(({ key }) => key));
+        const told = first.published.filter(({ key }) => key.startsWith("in:"));
+        for (const { key } of told) expect(keys, "the same write has the same key").toContain(key);
+        return { crashed: run.crashed(), effects: run.effects };
+      });
+      // The walk went through all that a batch does.
+      for (const name of [
+        "MEDIA.get",
+        "DIRECTORY.batch",
+        "SHARD_0.batch",
+        "SHARD_1.batch",
+        "MEDIA.put",
+        "BULK.send",
+        "WORKSPACE_HUB.publish",
+      ]) {
+        expect(effects, name).toContain(name);
       }
-      // Every new message was shown in the end; a hub that was told before the crash was told the same again.
-      const created = again.published.flatMap(({ events }) => events.filter((e) => e.type === "message.created"));
-      expect(created.length).toBeGreaterThanOrEqual(6);
-      const keys = new Set(again.published.map(({ key }) => key));
-      const told = first.published.filter(({ key }) => key.startsWith("in:"));
-      for (const { key } of told) expect(keys, "the same write has the same key").toContain(key);
-      return { crashed: run.crashed(), effects: run.effects };
-    });
-    // The walk went through all that a batch does.
-    for (const name of ["MEDIA.get", "DIRECTORY.batch", "SHARD_0.batch", "SHARD_1.batch", "MEDIA.put", "BULK.send", "WORKSPACE_HUB.publish"]) {
-      expect(effects, name).toContain(name);
-    }
-    const unrouted = (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
-    expect(unrouted - unroutedBefore).toBe(scenarios);
-  });
+      const unrouted =
+        (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
+      expect(unrouted - unroutedBefore).toBe(scenarios);
+    },
+  );
 
   it("while two contacts are merged leaves one, with everything", LONG, async () => {
     const effects = await everyCrash(async (crash) => {
@@ -166,8 +212,14 @@ describe("a crash of the consumer", () => {
       const number = await registerNumber(workspace);
       const [wa, user] = [digits(), `US.${digits()}`];
       const { env: held, held: queues } = heldQueues();
-      const many = Array.from({ length: 1100 }, (_, n) => message({ user }, { id: `wamid.${user}.${n}`, at: ago(90) + n * 1000 }));
-      await deliver("inbound", [jobOf(says(number, { wa }, { at: ago(99) })), jobOf(about(number, { messages: many }))], { env: held });
+      const many = Array.from({ length: 1100 }, (_, n) =>
+        message({ user }, { id: `wamid.${user}.${n}`, at: ago(90) + n * 1000 }),
+      );
+      await deliver(
+        "inbound",
+        [jobOf(says(number, { wa }, { at: ago(99) })), jobOf(about(number, { messages: many }))],
+        { env: held },
+      );
       await deliver("inbound", [jobOf(says(number, { wa, user }, { at: ago(50) }))], { env: held });
       const [job] = (queues.get("BULK") ?? []).splice(0) as { body: MergeJob }[];
       if (!job) throw new Error("No merge was ordered");
@@ -176,7 +228,9 @@ describe("a crash of the consumer", () => {
       await deliver("bulk", [job.body], { env: held, attempts: 2 });
       await runMerges(queues);
       expect(await inboxOf(workspace.workspaceId).contacts()).toHaveLength(1);
-      expect(await inboxOf(workspace.workspaceId).conversations()).toMatchObject([{ message_count: 1102, unread_count: 1102 }]);
+      expect(await inboxOf(workspace.workspaceId).conversations()).toMatchObject([
+        { message_count: 1102, unread_count: 1102 },
+      ]);
       await expectExactCounts(workspace.workspaceId);
       return { crashed: run.crashed(), effects: run.effects };
     });
@@ -203,7 +257,9 @@ describe("a crash of the consumer", () => {
 
 describe("a crash of the request", () => {
   it("between any two steps is no 200 unless everything is queued", LONG, async () => {
-    const items = [1, 2, 3].map((n) => message({ wa: digits() }, { id: `wamid.post.${n}`, text: { body: "w".repeat(n === 2 ? 90_000 : 50_000) } }));
+    const items = [1, 2, 3].map((n) =>
+      message({ wa: digits() }, { id: `wamid.post.${n}`, text: { body: "w".repeat(n === 2 ? 90_000 : 50_000) } }),
+    );
     const number = { providerNumberId: "12345", businessId: "1", phoneNumber: "+12345" };
     const body = JSON.stringify(about(number, { messages: items }));
     const effects = await everyCrash(async (crash) => {

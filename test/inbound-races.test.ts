@@ -32,7 +32,13 @@ async function ready(shard = 0) {
 /** Lets the consumers of a race settle; a batch that must come again does, as the queue would bring it. */
 async function settleAll(batches: readonly (readonly object[])[], held: Env, attempts: number[] = []): Promise<void> {
   const outcomes = await Promise.all(
-    batches.map((bodies, place) => deliver("inbound", bodies.map((body) => jobOf(body)), { env: held, attempts: attempts[place] ?? 1 })),
+    batches.map((bodies, place) =>
+      deliver(
+        "inbound",
+        bodies.map((body) => jobOf(body)),
+        { env: held, attempts: attempts[place] ?? 1 },
+      ),
+    ),
   );
   for (const [place, outcome] of outcomes.entries()) {
     if (outcome.retryMessages.length > 0 || outcome.retryBatch.retry) {
@@ -89,7 +95,10 @@ describe("eight consumers at once", () => {
       const bodies = [
         ...people.flatMap((wa, n) =>
           [0, 1, 2, 3].map((k) =>
-            says(number, k % 2 ? { wa, user: `US.${wa}` } : { wa }, { id: `wamid.race.${seed}.${n}.${k}`, at: ago(60 - k) }),
+            says(number, k % 2 ? { wa, user: `US.${wa}` } : { wa }, {
+              id: `wamid.race.${seed}.${n}.${k}`,
+              at: ago(60 - k),
+            }),
           ),
         ),
         ...sent.flatMap(({ id, wa }) =>
@@ -97,7 +106,9 @@ describe("eight consumers at once", () => {
             about(number, { statuses: [status(wa, name, { callback: `${id}.1`, at: ago(30 - k) })] }),
           ),
         ),
-        about(number, { messages: [message({ wa: people[0] }, { type: "reaction", reaction: { message_id: target, emoji: "👍" } })] }),
+        about(number, {
+          messages: [message({ wa: people[0] }, { type: "reaction", reaction: { message_id: target, emoji: "👍" } })],
+        }),
         about(number, { unheard_of: seed }, "a_field_of_next_year"),
       ];
       const batches = Array.from({ length: 8 }, (_, n) => shuffled([...bodies, ...bodies], seed * 10 + n));
@@ -110,7 +121,9 @@ describe("eight consumers at once", () => {
       }
       expect(await inbox.contacts()).toHaveLength(5);
       expect(await inbox.conversations()).toHaveLength(5);
-      expect((await inbox.conversations()).map((v) => [v.message_count, v.unread_count])).toEqual(Array(5).fill([5, 4]));
+      expect((await inbox.conversations()).map((v) => [v.message_count, v.unread_count])).toEqual(
+        Array(5).fill([5, 4]),
+      );
       expect(await inbox.references()).toHaveLength(1);
       expect(await inbox.events()).toHaveLength(1);
       await expectExactCounts(workspace.workspaceId);
@@ -127,10 +140,15 @@ describe("eight consumers at once", () => {
         says(number, { wa, user }, { id: `wamid.c.${wa}`, at: ago(7) }),
       ]);
       // Each batch by itself, all at once: they read before any of them has written.
-      await settleAll(shuffled(bodies, seed).map((body) => [body]), held);
+      await settleAll(
+        shuffled(bodies, seed).map((body) => [body]),
+        held,
+      );
       await runMerges(queues);
       expect(await inbox.contacts()).toHaveLength(4);
-      expect((await inbox.conversations()).map((v) => [v.message_count, v.unread_count])).toEqual(Array(4).fill([3, 3]));
+      expect((await inbox.conversations()).map((v) => [v.message_count, v.unread_count])).toEqual(
+        Array(4).fill([3, 3]),
+      );
       await expectExactCounts(workspace.workspaceId);
     }
   });
@@ -176,7 +194,9 @@ describe("between what a batch reads and what it writes", () => {
       await runMerges(queues);
     });
     // The batch learns a third name for the contact that is merged away while it works.
-    await receive([says(number, { user, parent: `US.ENT.${wa}` }, { id: "wamid.meanwhile", at: ago(50) })], { env: meanwhile });
+    await receive([says(number, { user, parent: `US.ENT.${wa}` }, { id: "wamid.meanwhile", at: ago(50) })], {
+      env: meanwhile,
+    });
     await runMerges(queues);
     const [person, ...others] = await inbox.contacts();
     expect(others).toEqual([]);
@@ -193,21 +213,32 @@ describe("merges", () => {
       const { workspace, number, inbox, held, queues } = await ready();
       const [wa, user, stranger] = [digits(), `US.${newUuid().replaceAll("-", "")}`, digits()];
       await receive([says(number, { wa }, { at: ago(90) })], { env: held });
-      await receive([says(number, { user }, { at: ago(89) }), says(number, { wa: stranger }, { at: ago(88) })], { env: held });
+      await receive([says(number, { user }, { at: ago(89) }), says(number, { wa: stranger }, { at: ago(88) })], {
+        env: held,
+      });
       await receive([says(number, { wa, user }, { at: ago(80) })], { env: held });
       const [job] = (queues.get("BULK") ?? []).splice(0);
       const [thread] = await inbox.conversations();
       const sends = [1, 2, 3].map(async () => {
-        const response = await workspace.call("POST", "/api/messages/send/text", { conversation_id: thread?.id, text: "Meanwhile" });
+        const response = await workspace.call("POST", "/api/messages/send/text", {
+          conversation_id: thread?.id,
+          text: "Meanwhile",
+        });
         expect(response.status).toBe(201);
         return response.json<{ id: string }>();
       });
       const bodies = Array.from({ length: 12 }, (_, n) =>
-        says(number, n % 3 === 0 ? { wa } : n % 3 === 1 ? { user } : { wa: stranger }, { id: `wamid.merge.${seed}.${n}`, at: ago(70 - n) }),
+        says(number, n % 3 === 0 ? { wa } : n % 3 === 1 ? { user } : { wa: stranger }, {
+          id: `wamid.merge.${seed}.${n}`,
+          at: ago(70 - n),
+        }),
       );
       await Promise.all([
         deliver("bulk", [job?.body, job?.body], { env: held }),
-        settleAll(shuffled(bodies, seed).map((body) => [body]), held),
+        settleAll(
+          shuffled(bodies, seed).map((body) => [body]),
+          held,
+        ),
         ...sends,
       ]);
       await runMerges(queues);
@@ -219,38 +250,53 @@ describe("merges", () => {
       const messages = await inbox.messages();
       expect(messages).toHaveLength(4 + 12 + 3);
       for (const m of messages) expect(m.contact_id === strange).toBe(m.from_number === `+${stranger}`);
-      expect((await inbox.conversations()).map((v) => v.message_count).sort((a, b) => Number(a) - Number(b))).toEqual([5, 14]);
+      expect((await inbox.conversations()).map((v) => v.message_count).sort((a, b) => Number(a) - Number(b))).toEqual([
+        5, 14,
+      ]);
       await expectExactCounts(workspace.workspaceId);
     }
   });
 });
 
 describe("a status that is faster than the result of its send", () => {
-  it.each(["delivered", "read", "sent", "failed"])("%s settles the message, and the result that comes later does not undo it", async (said) => {
-    const { workspace, number, held } = await ready();
-    const wa = digits();
-    const response = await workspace.call("POST", "/api/messages/send/text", {
-      phone_number_id: number.id,
-      to: `+${wa}`,
-      text: "Quick",
-      scheduled_at: new Date(Date.now() + 3_600_000).toISOString(),
-    });
-    const accepted = await response.json<{ id: string; workspace_id: string; phone_number_id: string }>();
-    const id = wamid();
-    const later = Date.now() + 3_700_000;
-    const errors = said === "failed" ? { errors: [{ code: 131026, title: "Undeliverable" }] } : {};
-    const fetched: number[] = [];
-    const provider = (async () => {
-      fetched.push(1);
-      await receive([about(number, { statuses: [status(id, said, { callback: `${accepted.id}.1`, ...errors })] })], { env: held });
-      return Response.json({ messaging_product: "whatsapp", contacts: [{ input: wa, wa_id: wa }], messages: [{ id }] });
-    }) as typeof fetch;
-    await deliver("outbound", [sendJob(accepted)], { env: held, overrides: { clock: () => later, fetch: provider } });
-    const row = await messageRow(accepted.id, workspace.workspaceId);
-    expect(row).toMatchObject({ status: said, wa_message_id: id, open: null, claim: null });
-    await deliver("outbound", [sendJob(accepted)], { env: held, attempts: 2, overrides: { clock: () => later + 200_000, fetch: provider } });
-    expect(fetched).toHaveLength(1);
-  });
+  it.each(["delivered", "read", "sent", "failed"])(
+    "%s settles the message, and the result that comes later does not undo it",
+    async (said) => {
+      const { workspace, number, held } = await ready();
+      const wa = digits();
+      const response = await workspace.call("POST", "/api/messages/send/text", {
+        phone_number_id: number.id,
+        to: `+${wa}`,
+        text: "Quick",
+        scheduled_at: new Date(Date.now() + 3_600_000).toISOString(),
+      });
+      const accepted = await response.json<{ id: string; workspace_id: string; phone_number_id: string }>();
+      const id = wamid();
+      const later = Date.now() + 3_700_000;
+      const errors = said === "failed" ? { errors: [{ code: 131026, title: "Undeliverable" }] } : {};
+      const fetched: number[] = [];
+      const provider = (async () => {
+        fetched.push(1);
+        await receive([about(number, { statuses: [status(id, said, { callback: `${accepted.id}.1`, ...errors })] })], {
+          env: held,
+        });
+        return Response.json({
+          messaging_product: "whatsapp",
+          contacts: [{ input: wa, wa_id: wa }],
+          messages: [{ id }],
+        });
+      }) as typeof fetch;
+      await deliver("outbound", [sendJob(accepted)], { env: held, overrides: { clock: () => later, fetch: provider } });
+      const row = await messageRow(accepted.id, workspace.workspaceId);
+      expect(row).toMatchObject({ status: said, wa_message_id: id, open: null, claim: null });
+      await deliver("outbound", [sendJob(accepted)], {
+        env: held,
+        attempts: 2,
+        overrides: { clock: () => later + 200_000, fetch: provider },
+      });
+      expect(fetched).toHaveLength(1);
+    },
+  );
 });
 
 describe("a part of the world that does not answer", () => {
@@ -269,14 +315,18 @@ describe("a part of the world that does not answer", () => {
       expect(await here.inbox.messages()).toHaveLength(2);
     }
     await deliver("inbound", [jobs[1]], { env: here.held, attempts: 3 });
-    const stored = await env.SHARD_1.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1").bind(there.workspace.workspaceId).first("n");
+    const stored = await env.SHARD_1.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1")
+      .bind(there.workspace.workspaceId)
+      .first("n");
     expect(stored).toBe(1);
   });
 
   it("the directory: everything comes again, and nothing was done by halves", async () => {
     const { number, inbox, held } = await ready();
     const jobs = [jobOf(says(number, { wa: digits() })), jobOf(says(number, { wa: digits() }))];
-    const result = await deliver("inbound", jobs, { env: { ...held, DIRECTORY: failing("D1_ERROR: storage caused object to be reset") } as unknown as Env });
+    const result = await deliver("inbound", jobs, {
+      env: { ...held, DIRECTORY: failing("D1_ERROR: storage caused object to be reset") } as unknown as Env,
+    });
     expect(result.retryMessages).toHaveLength(2);
     expect(await inbox.messages()).toEqual([]);
     await deliver("inbound", jobs, { env: held, attempts: 2 });
@@ -289,7 +339,10 @@ describe("a part of the world that does not answer", () => {
     const key = `webhooks/${newUuid()}.json`;
     await env.MEDIA.put(key, JSON.stringify(says(number, { wa: digits() })));
     const jobs = [jobOf(says(number, { wa: digits() })), { ...pointer, r2Key: key }];
-    const down = { get: () => Promise.reject(new Error("R2 is down")), put: () => Promise.reject(new Error("R2 is down")) };
+    const down = {
+      get: () => Promise.reject(new Error("R2 is down")),
+      put: () => Promise.reject(new Error("R2 is down")),
+    };
     const result = await deliver("inbound", jobs, { env: { ...held, MEDIA: down } as unknown as Env });
     expect(result.retryMessages).toHaveLength(1);
     expect(await inbox.messages()).toHaveLength(1);
@@ -322,7 +375,13 @@ describe("a part of the world that does not answer", () => {
     let least = 0;
     for (let attempts = 1; attempts <= 100; attempts += 1) {
       const delays: number[] = [];
-      const job = { id: "1", timestamp: new Date(), attempts, body: jobOf(says(number, { wa: digits() })), ack: () => {} };
+      const job = {
+        id: "1",
+        timestamp: new Date(),
+        attempts,
+        body: jobOf(says(number, { wa: digits() })),
+        ack: () => {},
+      };
       const retry = (options?: QueueRetryOptions) => delays.push(options?.delaySeconds ?? 0);
       const batch = { queue: "inbound", messages: [{ ...job, retry }], ackAll: () => {}, retryAll: retry };
       await consume(batch as unknown as MessageBatch<unknown>, broken);

@@ -5,11 +5,13 @@ import {
   about,
   ago,
   change,
+  changedNumber,
   contact,
   digits,
   eventually,
   expectExactCounts,
   inboxOf,
+  jobOf,
   message,
   post,
   receive,
@@ -19,8 +21,9 @@ import {
   wamid,
 } from "./support/inbox";
 import { registerNumber } from "./support/numbers";
-import { heldQueues, untilStatus } from "./support/pipeline";
+import { deliver, heldQueues, untilStatus } from "./support/pipeline";
 import { sandbox } from "./support/sandbox";
+import { eventsOf, openFeed } from "./support/sockets";
 
 async function ready(options: Parameters<typeof newWorkspace>[0] = {}) {
   const workspace = await newWorkspace(options);
@@ -96,7 +99,14 @@ describe("every webhook five times, shuffled, split and merged", () => {
             "smb_message_echoes",
           ),
         ),
-        about(number, { messages: [message({ wa: people[0] }, { type: "reaction", reaction: { message_id: `wamid.${seed}.0.0`, emoji: "👍" } })] }),
+        about(number, {
+          messages: [
+            message(
+              { wa: people[0] },
+              { type: "reaction", reaction: { message_id: `wamid.${seed}.0.0`, emoji: "👍" } },
+            ),
+          ],
+        }),
       ];
       const all = shuffled([...bodies, ...bodies, ...bodies, ...bodies, ...bodies], seed);
       for (let start = 0, size = seed; start < all.length; start += size, size = (size * 2) % 31 || 1) {
@@ -109,7 +119,8 @@ describe("every webhook five times, shuffled, split and merged", () => {
         ["read", "echo"],
         ["read", "echo"],
       ]);
-      for (const echo of echoes) expect([echo.sent_at, echo.delivered_at, echo.read_at].every((t) => t !== null)).toBe(true);
+      for (const echo of echoes)
+        expect([echo.sent_at, echo.delivered_at, echo.read_at].every((t) => t !== null)).toBe(true);
       expect(await inbox.contacts()).toHaveLength(3);
       expect(await inbox.conversations()).toHaveLength(3);
       expect((await inbox.references()).filter((e) => e.kind === "reaction")).toHaveLength(1);
@@ -124,7 +135,9 @@ describe("one POST with 3 messages and 4 statuses over 2 changes, one of them ma
     const wa = digits();
     const targets = await Promise.all([1, 2, 3, 4].map(() => send(workspace, number.id, wa)));
     for (const { id } of targets) await untilStatus(id, workspace.workspaceId, "sent");
-    const ids = await Promise.all(targets.map(async ({ id }) => String((await untilStatus(id, workspace.workspaceId, "sent")).wa_message_id)));
+    const ids = await Promise.all(
+      targets.map(async ({ id }) => String((await untilStatus(id, workspace.workspaceId, "sent")).wa_message_id)),
+    );
     const good = [message({ wa }, { id: "wamid.first" }), message({ wa }, { id: "wamid.second" })];
     const broken = { from: wa, timestamp: "yesterday", id: "wamid.broken", type: "text", text: { body: "?" } };
     await receive([
@@ -146,7 +159,10 @@ describe("one POST with 3 messages and 4 statuses over 2 changes, one of them ma
       "wamid.second",
     ]);
     expect(messages.filter((m) => m.direction === "outbound").map((m) => m.status)).toEqual(Array(4).fill("delivered"));
-    const response = await workspace.call("GET", `/api/webhook-events?workspace_id=${workspace.workspaceId}&kind=unknown`);
+    const response = await workspace.call(
+      "GET",
+      `/api/webhook-events?workspace_id=${workspace.workspaceId}&kind=unknown`,
+    );
     const page = await response.json<{ data: Record<string, unknown>[]; total: number }>();
     expect(page.total).toBe(1);
     expect(page.data[0]).toMatchObject({ kind: "unknown", phone_number_id: number.id, payload: broken });
@@ -163,7 +179,9 @@ describe("a batch", () => {
       says(b.number, { user: "US.same", name: "As B knows them" }, { id: wamid() }),
       says(b.number, { wa: digits(), name: "Somebody else" }, { id: wamid() }),
     ]);
-    expect((await a.inbox.contacts()).map((c) => [c.name, c.wa_id, c.user_id])).toEqual([["As A knows them", wa, "US.same"]]);
+    expect((await a.inbox.contacts()).map((c) => [c.name, c.wa_id, c.user_id])).toEqual([
+      ["As A knows them", wa, "US.same"],
+    ]);
     expect((await b.inbox.contacts()).map((c) => [c.name, c.wa_id === null])).toEqual([
       ["As B knows them", true],
       ["Somebody else", false],
@@ -195,7 +213,11 @@ describe("a batch", () => {
     const people = [digits(), digits(), digits()];
     // 1.5 MB of messages of three people, taking turns: every piece holds some of each.
     const bodies = Array.from({ length: 300 }, (_, n) =>
-      says(number, { wa: people[n % 3] }, { id: `wamid.piece.${n}`, at: ago(400 - n), text: { body: `${n} ${"q".repeat(5000)}` } }),
+      says(
+        number,
+        { wa: people[n % 3] },
+        { id: `wamid.piece.${n}`, at: ago(400 - n), text: { body: `${n} ${"q".repeat(5000)}` } },
+      ),
     );
     for (let start = 0; start < 300; start += 100) await receive(bodies.slice(start, start + 100));
     expect(await inbox.messages()).toHaveLength(300);
@@ -260,18 +282,41 @@ describe("kinds of messages", () => {
   it("updates of a number change what the API shows of it, several in one batch", async () => {
     const { workspace, number } = await ready();
     await receive([
-      about(number, { display_phone_number: number.phoneNumber, decision: "APPROVED", requested_verified_name: "New Name" }, "phone_number_name_update"),
-      about(number, { display_phone_number: number.phoneNumber, event: "THROUGHPUT_UPGRADE", max_daily_conversations_per_business: "TIER_100K" }, "phone_number_quality_update"),
+      about(
+        number,
+        { display_phone_number: number.phoneNumber, decision: "APPROVED", requested_verified_name: "New Name" },
+        "phone_number_name_update",
+      ),
+      about(
+        number,
+        {
+          display_phone_number: number.phoneNumber,
+          event: "THROUGHPUT_UPGRADE",
+          max_daily_conversations_per_business: "TIER_100K",
+        },
+        "phone_number_quality_update",
+      ),
     ]);
     const row = await env.SHARD_0.prepare("SELECT verified_name, tier, message_limit FROM phone_numbers WHERE id = ?1")
       .bind(number.id)
       .first();
     expect(row).toEqual({ verified_name: "New Name", tier: "HIGH", message_limit: 100_000 });
     // The limit of an account is that of each of its numbers.
-    await receive([post(number.businessId, { field: "business_capability_update", value: { max_daily_conversations_per_business: 2000 } })]);
-    const limit = await env.SHARD_0.prepare("SELECT message_limit FROM phone_numbers WHERE id = ?1").bind(number.id).first("message_limit");
+    await receive([
+      post(number.businessId, {
+        field: "business_capability_update",
+        value: { max_daily_conversations_per_business: 2000 },
+      }),
+    ]);
+    const limit = await env.SHARD_0.prepare("SELECT message_limit FROM phone_numbers WHERE id = ?1")
+      .bind(number.id)
+      .first("message_limit");
     expect(limit).toBe(2000);
-    expect((await inboxOf(workspace.workspaceId).events()).map((e) => e.kind).sort()).toEqual(["capability", "phone_name", "phone_quality"]);
+    expect((await inboxOf(workspace.workspaceId).events()).map((e) => e.kind).sort()).toEqual([
+      "capability",
+      "phone_name",
+      "phone_quality",
+    ]);
   });
 });
 
@@ -282,12 +327,32 @@ describe("what comes from another side than the customer's", () => {
     const id = wamid();
     // The statuses come before the echo they belong to.
     await receive([about(number, { statuses: [status(id, "delivered", { at: ago(1), recipient_id: wa })] })]);
-    await receive([about(number, { statuses: [status(id, "sent", { at: ago(2), recipient_id: wa, pricing: { category: "service" } })] })]);
     await receive([
-      about(number, { message_echoes: [{ to: wa, ...message({ wa: number.providerNumberId }, { id, at: ago(2), text: { body: "STOP" } }) }] }, "smb_message_echoes"),
+      about(number, {
+        statuses: [status(id, "sent", { at: ago(2), recipient_id: wa, pricing: { category: "service" } })],
+      }),
+    ]);
+    await receive([
+      about(
+        number,
+        {
+          message_echoes: [
+            { to: wa, ...message({ wa: number.providerNumberId }, { id, at: ago(2), text: { body: "STOP" } }) },
+          ],
+        },
+        "smb_message_echoes",
+      ),
     ]);
     expect(await inbox.messages()).toMatchObject([
-      { direction: "outbound", origin: "echo", status: "delivered", to_number: `+${wa}`, sent_at: ago(2), delivered_at: ago(1), wa_message_id: id },
+      {
+        direction: "outbound",
+        origin: "echo",
+        status: "delivered",
+        to_number: `+${wa}`,
+        sent_at: ago(2),
+        delivered_at: ago(1),
+        wa_message_id: id,
+      },
     ]);
     expect(JSON.parse(String((await inbox.messages())[0]?.pricing))).toEqual({ category: "service" });
     expect(await inbox.conversations()).toMatchObject([{ unread_count: 0, message_count: 1, last_inbound_at: null }]);
@@ -301,8 +366,21 @@ describe("what comes from another side than the customer's", () => {
     const wa = digits();
     const id = wamid();
     const errors = [{ code: 131026, title: "Undeliverable" }];
-    await receive([about(number, { statuses: [status(id, "sent", { at: ago(3), recipient_id: wa }), status(id, "failed", { at: ago(2), recipient_id: wa, errors })] })]);
-    await receive([about(number, { message_echoes: [{ to: wa, ...message({ wa: number.providerNumberId }, { id, at: ago(3) }) }] }, "smb_message_echoes")]);
+    await receive([
+      about(number, {
+        statuses: [
+          status(id, "sent", { at: ago(3), recipient_id: wa }),
+          status(id, "failed", { at: ago(2), recipient_id: wa, errors }),
+        ],
+      }),
+    ]);
+    await receive([
+      about(
+        number,
+        { message_echoes: [{ to: wa, ...message({ wa: number.providerNumberId }, { id, at: ago(3) }) }] },
+        "smb_message_echoes",
+      ),
+    ]);
     expect(await inbox.messages()).toMatchObject([{ status: "failed", failed_at: ago(2), sent_at: ago(3) }]);
   });
 
@@ -314,10 +392,20 @@ describe("what comes from another side than the customer's", () => {
       id: wa,
       messages: [
         { ...message({ wa }, { id: "wamid.h1", ...old, text: { body: "STOP" } }), history_context: { status: "READ" } },
-        { ...message({ wa: number.providerNumberId }, { id: "wamid.h2", ...old }), to: wa, history_context: { status: "DELIVERED" } },
+        {
+          ...message({ wa: number.providerNumberId }, { id: "wamid.h2", ...old }),
+          to: wa,
+          history_context: { status: "DELIVERED" },
+        },
       ],
     };
-    await receive([about(number, { history: [{ metadata: { phase: 0, chunk_order: 1, progress: 55 }, threads: [thread] }] }, "history")]);
+    await receive([
+      about(
+        number,
+        { history: [{ metadata: { phase: 0, chunk_order: 1, progress: 55 }, threads: [thread] }] },
+        "history",
+      ),
+    ]);
     expect((await inbox.messages()).map((m) => [m.direction, m.origin, m.status]).sort()).toEqual([
       ["inbound", "history", "delivered"],
       ["outbound", "history", "delivered"],
@@ -351,12 +439,27 @@ describe("reactions, edits and revokes", () => {
       const target = wamid();
       const original = says(number, { wa }, { id: target, at: ago(9), text: { body: "first words" } });
       const references = [
-        about(number, { messages: [message({ wa }, { type: "reaction", at: ago(8), reaction: { message_id: target, emoji: "👍" } })] }),
-        about(number, { messages: [message({ wa }, { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "❤️" } })] }),
         about(number, {
-          messages: [message({ wa }, { type: "edit", at: ago(6), edit: { original_message_id: target, message: { type: "text", text: { body: "better words" } } } })],
+          messages: [message({ wa }, { type: "reaction", at: ago(8), reaction: { message_id: target, emoji: "👍" } })],
         }),
-        about(number, { messages: [message({ wa }, { type: "revoke", at: ago(5), revoke: { original_message_id: target } })] }),
+        about(number, {
+          messages: [message({ wa }, { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "❤️" } })],
+        }),
+        about(number, {
+          messages: [
+            message(
+              { wa },
+              {
+                type: "edit",
+                at: ago(6),
+                edit: { original_message_id: target, message: { type: "text", text: { body: "better words" } } },
+              },
+            ),
+          ],
+        }),
+        about(number, {
+          messages: [message({ wa }, { type: "revoke", at: ago(5), revoke: { original_message_id: target } })],
+        }),
       ];
       const bodies = order === "before" ? [...references.reverse(), original] : [original, ...references];
       for (const body of bodies) await receive([body]);
@@ -375,7 +478,14 @@ describe("reactions, edits and revokes", () => {
     const wa = digits();
     const target = wamid();
     const reaction = (emoji: string | undefined, at: number) =>
-      about(number, { messages: [message({ wa }, { type: "reaction", at, reaction: { message_id: target, ...(emoji === undefined ? {} : { emoji }) } })] });
+      about(number, {
+        messages: [
+          message(
+            { wa },
+            { type: "reaction", at, reaction: { message_id: target, ...(emoji === undefined ? {} : { emoji }) } },
+          ),
+        ],
+      });
     await receive([says(number, { wa }, { id: target, at: ago(9) })]);
     for (const gone of ["", undefined]) {
       await receive([reaction(gone, ago(gone === undefined ? 1 : 3))]);
@@ -409,10 +519,22 @@ describe("reactions, edits and revokes", () => {
     const target = wamid();
     await receive([
       says(number, { wa }, { id: target, at: ago(9) }),
-      about(number, { messages: [message({ wa }, { type: "reaction", at: ago(8), reaction: { message_id: target, emoji: "👍" } })] }),
+      about(number, {
+        messages: [message({ wa }, { type: "reaction", at: ago(8), reaction: { message_id: target, emoji: "👍" } })],
+      }),
       about(
         number,
-        { message_echoes: [{ to: wa, ...message({ wa: number.providerNumberId }, { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "🙏" } }) }] },
+        {
+          message_echoes: [
+            {
+              to: wa,
+              ...message(
+                { wa: number.providerNumberId },
+                { type: "reaction", at: ago(7), reaction: { message_id: target, emoji: "🙏" } },
+              ),
+            },
+          ],
+        },
         "smb_message_echoes",
       ),
     ]);
@@ -441,14 +563,19 @@ describe("groups", () => {
     expect(contacts.every((c) => c.opted_out_at === null)).toBe(true);
     const threads = await inbox.conversations();
     expect(threads.map((v) => v.message_count).sort()).toEqual([1, 2]);
-    const inGroup = (await inbox.messages()).filter((m) => m.contact_id === contacts.find((c) => c.kind === "group")?.id);
+    const inGroup = (await inbox.messages()).filter(
+      (m) => m.contact_id === contacts.find((c) => c.kind === "group")?.id,
+    );
     expect(inGroup.map((m) => JSON.parse(String(m.content)).author)).toEqual([
       { wa_id: ana, user_id: null, name: "Ana" },
       { wa_id: ben, user_id: "US.ben", name: "Ben" },
     ]);
     // An answer goes to the group.
     const thread = threads.find((v) => v.message_count === 2);
-    const response = await workspace.call("POST", "/api/messages/send/text", { conversation_id: thread?.id, text: "Hello group" });
+    const response = await workspace.call("POST", "/api/messages/send/text", {
+      conversation_id: thread?.id,
+      text: "Hello group",
+    });
     expect(response.status, await response.clone().text()).toBe(201);
     const { id } = await response.json<{ id: string }>();
     await untilStatus(id, workspace.workspaceId, "sent");
@@ -461,13 +588,23 @@ describe("groups", () => {
     const group = `Y2FwaV9ncm91cDo${crypto.randomUUID()}`;
     await receive([says(number, { wa: digits() }, { group_id: group })]);
     const [thread] = await inbox.conversations();
-    const sent = await workspace.call("POST", "/api/messages/send/text", { conversation_id: thread?.id, text: "Hello group" });
+    const sent = await workspace.call("POST", "/api/messages/send/text", {
+      conversation_id: thread?.id,
+      text: "Hello group",
+    });
     const { id } = await sent.json<{ id: string }>();
     const row = await untilStatus(id, workspace.workspaceId, "sent");
     const of = (participant: string, name: string) =>
-      status(String(row.wa_message_id), name, { recipient_type: "group", recipient_id: group, recipient_participant_id: participant, callback: `${id}.1` });
+      status(String(row.wa_message_id), name, {
+        recipient_type: "group",
+        recipient_id: group,
+        recipient_participant_id: participant,
+        callback: `${id}.1`,
+      });
     const [ana, ben] = [digits(), digits()];
-    const bodies = [of(ana, "delivered"), of(ana, "read"), of(ben, "delivered"), of(ben, "delivered")].map((s) => about(number, { statuses: [s] }));
+    const bodies = [of(ana, "delivered"), of(ana, "read"), of(ben, "delivered"), of(ben, "delivered")].map((s) =>
+      about(number, { statuses: [s] }),
+    );
     await receive(shuffled([...bodies, ...bodies], 3));
     expect((await inbox.references()).map((e) => [e.kind, e.actor])).toEqual(
       [`${ana} delivered`, `${ana} read`, `${ben} delivered`].sort().map((actor) => ["group_status", actor]),
@@ -481,7 +618,10 @@ describe("what is about a message, live", () => {
   it("tells each workspace only of its own threads, though both know a message of that id", async () => {
     const [a, b] = [await ready(), await ready()];
     const id = wamid();
-    await receive([says(a.number, { wa: digits() }, { id, at: ago(5) }), says(b.number, { wa: digits() }, { id, at: ago(5) })]);
+    await receive([
+      says(a.number, { wa: digits() }, { id, at: ago(5) }),
+      says(b.number, { wa: digits() }, { id, at: ago(5) }),
+    ]);
     const { env: quiet } = heldQueues();
     const published: { workspace: string; text: string }[] = [];
     const hub = {
@@ -493,8 +633,12 @@ describe("what is about a message, live", () => {
       }),
     };
     const reaction = (number: typeof a.number) =>
-      about(number, { messages: [message({ wa: digits() }, { type: "reaction", reaction: { message_id: id, emoji: "👍" } })] });
-    await receive([reaction(a.number), reaction(b.number)], { env: { ...quiet, WORKSPACE_HUB: hub } as unknown as Env });
+      about(number, {
+        messages: [message({ wa: digits() }, { type: "reaction", reaction: { message_id: id, emoji: "👍" } })],
+      });
+    await receive([reaction(a.number), reaction(b.number)], {
+      env: { ...quiet, WORKSPACE_HUB: hub } as unknown as Env,
+    });
     const [threadA, threadB] = [(await a.inbox.conversations())[0]?.id, (await b.inbox.conversations())[0]?.id];
     expect(published).toHaveLength(2);
     for (const { workspace, text } of published) {
@@ -502,5 +646,138 @@ describe("what is about a message, live", () => {
       expect(text).toContain(String(own));
       expect(text).not.toContain(String(foreign));
     }
+  });
+});
+
+describe("the tenant comes from the authenticated path", () => {
+  it("on a connection's own address what names another number is unknown for that connection, whatever it is", async () => {
+    const [mine, theirs] = [await ready(), await ready()];
+    const wa = digits();
+    await receive([says(theirs.number, { wa, name: "Ana" }, { id: "wamid.theirs", at: ago(50) })]);
+    const before = { contacts: await theirs.inbox.contacts(), messages: await theirs.inbox.messages() };
+    const foreign = [
+      says(theirs.number, { wa }, "STOP"),
+      changedNumber(theirs.number, wa, digits(), ago(40)),
+      about(theirs.number, {
+        messages: [message({ wa }, { type: "revoke", revoke: { original_message_id: "wamid.theirs" } })],
+      }),
+      about(theirs.number, { decision: "APPROVED", requested_verified_name: "Mine now" }, "phone_number_name_update"),
+      // Only the display number, and only the account, are somebody else's.
+      post(null, {
+        field: "phone_number_quality_update",
+        value: { display_phone_number: theirs.number.phoneNumber, event: "THROUGHPUT_UPGRADE" },
+      }),
+      post(theirs.number.businessId, { field: "account_update", value: { event: "DISABLED_UPDATE" } }),
+    ];
+    const result = await deliver(
+      "inbound",
+      foreign.map((body) => jobOf(body, { connection: mine.number.id })),
+    );
+    expect(result.retryMessages).toEqual([]);
+    expect(await theirs.inbox.contacts()).toEqual(before.contacts);
+    expect(await theirs.inbox.messages()).toEqual(before.messages);
+    expect(await theirs.inbox.events()).toEqual([]);
+    expect(await theirs.inbox.references()).toEqual([]);
+    expect(await mine.inbox.messages()).toEqual([]);
+    expect(await mine.inbox.contacts()).toEqual([]);
+    const kept = await mine.inbox.events();
+    expect(kept).toHaveLength(foreign.length);
+    for (const event of kept) {
+      expect(event).toMatchObject({ kind: "unknown", phone_number_id: mine.number.id });
+      expect(event.reason).toBe("It names another number than the connection it came in on");
+    }
+  });
+
+  it("on a connection's own address what names its number, or nothing, is its own", async () => {
+    const { number, inbox } = await ready();
+    const wa = digits();
+    const bare = {
+      object: "whatsapp_business_account",
+      entry: [{ changes: [{ value: { contacts: [contact({ wa })], messages: [message({ wa })] } }] }],
+    };
+    await deliver(
+      "inbound",
+      [says(number, { wa }), bare].map((body) => jobOf(body, { connection: number.id })),
+    );
+    expect(await inbox.messages()).toHaveLength(2);
+  });
+
+  it("an account in two workspaces: each number's messages to its own, what is about the account to both", async () => {
+    const [one, two] = [await ready(), await ready()];
+    const account = `77${Date.now()}`;
+    await env.DIRECTORY.prepare("UPDATE provider_numbers SET business_id = ?3 WHERE phone_number_id IN (?1, ?2)")
+      .bind(one.number.id, two.number.id, account)
+      .run();
+    const template = {
+      event: "REJECTED",
+      message_template_id: 9007199254740993n.toString(),
+      message_template_name: "t",
+      reason: "SCAM",
+    };
+    await receive([
+      post(
+        account,
+        change(one.number, { messages: [message({ wa: digits() })] }),
+        change(two.number, { messages: [message({ wa: digits() })] }),
+        {
+          field: "message_template_status_update",
+          value: template,
+        },
+      ),
+    ]);
+    for (const { inbox } of [one, two]) {
+      expect(await inbox.messages()).toHaveLength(1);
+      expect((await inbox.events()).map((e) => [e.kind, e.phone_number_id])).toEqual([["template_status", null]]);
+    }
+    // A number of that account which nobody registered says nothing about those that are.
+    await receive([
+      post(account, {
+        field: "phone_number_quality_update",
+        value: { display_phone_number: "1999", event: "THROUGHPUT_UPGRADE" },
+      }),
+    ]);
+    const tiers = await env.SHARD_0.prepare("SELECT DISTINCT tier FROM phone_numbers WHERE id IN (?1, ?2)")
+      .bind(one.number.id, two.number.id)
+      .all();
+    expect(tiers.results).toEqual([{ tier: "STANDARD" }]);
+  });
+
+  it("a number that was deleted, or never was, is nobody's: kept for the operator, shown to no tenant", async () => {
+    const { workspace, number, inbox } = await ready();
+    expect((await workspace.call("DELETE", `/api/phone-numbers/${number.id}`)).status).toBe(204);
+    const before = (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
+    await receive([
+      says(number, { wa: digits() }),
+      says({ ...number, providerNumberId: "1234500000" }, { wa: digits() }),
+    ]);
+    await deliver("inbound", [jobOf(says(number, { wa: digits() }), { connection: number.id })]);
+    expect(await inbox.messages()).toEqual([]);
+    expect(await inbox.events()).toEqual([]);
+    expect((await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0).toBe(
+      before + 3,
+    );
+  });
+
+  it("a second shard in the same batch is stored and shown where it belongs", async () => {
+    const here = await ready();
+    const there = await ready({ shard: 1 });
+    const feed = await openFeed(there.workspace, there.workspace.workspaceId);
+    await receive([
+      says(here.number, { wa: digits() }),
+      says(there.number, { wa: digits(), name: "Over there" }),
+      says(here.number, { wa: digits() }),
+    ]);
+    expect(await here.inbox.messages()).toHaveLength(2);
+    const stored = await env.SHARD_1.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1")
+      .bind(there.workspace.workspaceId)
+      .first("n");
+    expect(stored).toBe(1);
+    const response = await there.workspace.call(
+      "GET",
+      `/api/conversations?workspace_id=${there.workspace.workspaceId}`,
+    );
+    expect(await response.json()).toMatchObject({ total: 1, data: [{ contact: { name: "Over there" } }] });
+    await eventually(async () => expect(eventsOf(feed).map((event) => event.type)).toContain("message.created"));
+    feed.close();
   });
 });

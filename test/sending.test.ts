@@ -470,6 +470,18 @@ describe("a number that the provider blocks", () => {
     expect(await world.receivedBy(to)).toEqual(["wait", "next"]);
   });
 
+  it("is opened by the first message that goes through, whatever its row says", async () => {
+    const gate = env.SENDER_GATE.getByName(`${world.workspace.workspaceId}:${world.number.id}`);
+    await gate.close({ reason: "Account locked", probeAt: world.now - 1 });
+    const to = newPerson();
+    await world.accept(to, "probe");
+    await world.deliver(world.take());
+    await world.accept(to, "next");
+    await world.deliver(world.take());
+    expect(await world.receivedBy(to)).toEqual(["probe", "next"]);
+    expect(await numberRow()).toMatchObject({ blocked_reason: null });
+  });
+
   it("is one whose token cannot be opened any more, until a new one is entered", async () => {
     await world.database
       .prepare("UPDATE phone_numbers SET access_token_sealed = ?2 WHERE id = ?1")

@@ -3,7 +3,20 @@ import { describe, expect, it } from "vitest";
 import { Meter, meteredEnv } from "../bench/meter";
 import { newUuid } from "../src/platform/ids";
 import { newWorkspace } from "./support/identity";
-import { about, ago, digits, inboxOf, jobOf, message, post, receive, says, shuffled, status, wamid } from "./support/inbox";
+import {
+  about,
+  ago,
+  digits,
+  inboxOf,
+  jobOf,
+  message,
+  post,
+  receive,
+  says,
+  shuffled,
+  status,
+  wamid,
+} from "./support/inbox";
 import { registerNumber } from "./support/numbers";
 import { deliver, heldQueues, messageRow } from "./support/pipeline";
 
@@ -61,7 +74,14 @@ const REAL = JSON.stringify({ code: 131047, title: "Too late", details: null, re
 /** The rows of messages as the sending pipeline may have them when a status comes. */
 const STATES: Record<string, Record<string, unknown>> = {
   "queued again": { status: "queued", open: 1, wa_message_id: null, sent_at: null },
-  "being sent": { status: "sending", open: 1, claim: "c", lease_until: Date.now() + 60_000, wa_message_id: null, sent_at: null },
+  "being sent": {
+    status: "sending",
+    open: 1,
+    claim: "c",
+    lease_until: Date.now() + 60_000,
+    wa_message_id: null,
+    sent_at: null,
+  },
   "nobody knows": { status: "sending", ambiguous_at: ago(20), wa_message_id: null, sent_at: null },
   sent: {},
   "given up": { status: "failed", failed_at: ago(10), error: UNKNOWN, wa_message_id: null, sent_at: null },
@@ -96,7 +116,11 @@ describe("a status that names our own id", () => {
       if (row.status === "failed") expect(row.failed_at).not.toBeNull();
       else expect(row).toMatchObject({ failed_at: null, error: null });
       if (state !== "failed" && row.status === "failed") {
-        expect(JSON.parse(String(row.error))).toMatchObject({ code: 131026, details: "Not on WhatsApp", retryable: false });
+        expect(JSON.parse(String(row.error))).toMatchObject({
+          code: 131026,
+          details: "Not on WhatsApp",
+          retryable: false,
+        });
       }
     }
   });
@@ -127,22 +151,42 @@ describe("a status that names our own id", () => {
     const world = await ready();
     const state = { ...STATES["being sent"], attempts: 2 };
     const failed = await plant(world, state);
-    await receive([about(world.number, { statuses: [status(failed.wa, "failed", { callback: `${failed.id}.1`, errors: ERRORS })] })]);
-    expect(await messageRow(failed.id, world.workspace.workspaceId)).toMatchObject({ status: "sending", open: 1, wa_message_id: null });
-    await receive([about(world.number, { statuses: [status(failed.wa, "failed", { callback: `${failed.id}.2`, errors: ERRORS })] })]);
+    await receive([
+      about(world.number, { statuses: [status(failed.wa, "failed", { callback: `${failed.id}.1`, errors: ERRORS })] }),
+    ]);
+    expect(await messageRow(failed.id, world.workspace.workspaceId)).toMatchObject({
+      status: "sending",
+      open: 1,
+      wa_message_id: null,
+    });
+    await receive([
+      about(world.number, { statuses: [status(failed.wa, "failed", { callback: `${failed.id}.2`, errors: ERRORS })] }),
+    ]);
     expect(await messageRow(failed.id, world.workspace.workspaceId)).toMatchObject({ status: "failed", open: null });
 
     const delivered = await plant(world, state);
-    await receive([about(world.number, { statuses: [status(delivered.wa, "delivered", { callback: `${delivered.id}.1` })] })]);
-    expect(await messageRow(delivered.id, world.workspace.workspaceId)).toMatchObject({ status: "delivered", open: null });
+    await receive([
+      about(world.number, { statuses: [status(delivered.wa, "delivered", { callback: `${delivered.id}.1` })] }),
+    ]);
+    expect(await messageRow(delivered.id, world.workspace.workspaceId)).toMatchObject({
+      status: "delivered",
+      open: null,
+    });
   });
 
   it("several of one message in one batch are one change: the furthest, the earliest times, the failure of the last attempt", async () => {
     for (const seed of [1, 2, 3, 4]) {
       const world = await ready();
-      const [all, failing] = [await plant(world, STATES["being sent"]), await plant(world, { ...STATES["being sent"], attempts: 2 })];
+      const [all, failing] = [
+        await plant(world, STATES["being sent"]),
+        await plant(world, { ...STATES["being sent"], attempts: 2 }),
+      ];
       const of = (id: string, wa: string, said: string, attempt: number, at: number, code = 0) =>
-        status(wa, said, { at, callback: `${id}.${attempt}`, ...(code === 0 ? {} : { errors: [{ code, title: "No" }] }) });
+        status(wa, said, {
+          at,
+          callback: `${id}.${attempt}`,
+          ...(code === 0 ? {} : { errors: [{ code, title: "No" }] }),
+        });
       const items = shuffled(
         [
           of(all.id, all.wa, "sent", 1, ago(9)),
@@ -156,7 +200,10 @@ describe("a status that names our own id", () => {
         ],
         seed,
       );
-      await receive([about(world.number, { statuses: items.slice(0, 4) }), about(world.number, { statuses: items.slice(4) })]);
+      await receive([
+        about(world.number, { statuses: items.slice(0, 4) }),
+        about(world.number, { statuses: items.slice(4) }),
+      ]);
       expect(await messageRow(all.id, world.workspace.workspaceId)).toMatchObject({
         status: "read",
         sent_at: ago(9),
@@ -175,9 +222,18 @@ describe("a status that names our own id", () => {
     for (const state of ["being sent", "given up"]) {
       const { id, wa } = await plant(world, { ...STATES[state], attempts: 2 });
       await receive([
-        about(world.number, { statuses: [status("wamid.old", "failed", { callback: `${id}.1`, errors: ERRORS }), status(wa, "sent", { callback: `${id}.2` })] }),
+        about(world.number, {
+          statuses: [
+            status("wamid.old", "failed", { callback: `${id}.1`, errors: ERRORS }),
+            status(wa, "sent", { callback: `${id}.2` }),
+          ],
+        }),
       ]);
-      expect(await messageRow(id, world.workspace.workspaceId), state).toMatchObject({ status: "sent", wa_message_id: wa, error: null });
+      expect(await messageRow(id, world.workspace.workspaceId), state).toMatchObject({
+        status: "sent",
+        wa_message_id: wa,
+        error: null,
+      });
     }
   });
 
@@ -186,7 +242,14 @@ describe("a status that names our own id", () => {
     const { id, wa } = await plant(world, STATES.sent);
     const bodies = ["sent", "delivered", "read", "failed"].map((said, place) =>
       about(world.number, {
-        statuses: [status(wa, said, { at: ago(9 - place), callback: `${id}.1`, pricing: { category: "utility" }, ...(said === "failed" ? { errors: ERRORS } : {}) })],
+        statuses: [
+          status(wa, said, {
+            at: ago(9 - place),
+            callback: `${id}.1`,
+            pricing: { category: "utility" },
+            ...(said === "failed" ? { errors: ERRORS } : {}),
+          }),
+        ],
       }),
     );
     await receive(bodies);
@@ -203,11 +266,15 @@ describe("a status that names our own id", () => {
     const world = await ready();
     const { id, wa } = await plant(world, STATES.sent);
     const tell = (said: string, pricing?: object) =>
-      receive([about(world.number, { statuses: [status(wa, said, { callback: `${id}.1`, ...(pricing ? { pricing } : {}) })] })]);
+      receive([
+        about(world.number, { statuses: [status(wa, said, { callback: `${id}.1`, ...(pricing ? { pricing } : {}) })] }),
+      ]);
     await tell("delivered");
     await tell("sent", { category: "marketing", type: "regular", billable: true });
     await tell("read", { category: "service" });
-    expect(JSON.parse(String((await messageRow(id, world.workspace.workspaceId)).pricing))).toMatchObject({ category: "marketing" });
+    expect(JSON.parse(String((await messageRow(id, world.workspace.workspaceId)).pricing))).toMatchObject({
+      category: "marketing",
+    });
   });
 
   it("played is shown as read", async () => {
@@ -223,7 +290,11 @@ describe("a status that names only the provider's id", () => {
     const world = await ready();
     for (const callback of [undefined, "campaign-7", `${newUuid()}.1`]) {
       const { id, wa } = await plant(world, STATES.sent);
-      await receive([about(world.number, { statuses: [status(wa, "delivered", { ...(callback === undefined ? {} : { callback }) })] })]);
+      await receive([
+        about(world.number, {
+          statuses: [status(wa, "delivered", { ...(callback === undefined ? {} : { callback }) })],
+        }),
+      ]);
       expect((await messageRow(id, world.workspace.workspaceId)).status, String(callback)).toBe("delivered");
     }
   });
@@ -233,7 +304,11 @@ describe("a status that names only the provider's id", () => {
     const { id, wa } = await plant(world, STATES.sent);
     await receive([about(world.number, { statuses: [status(wa, "delivered", { at: ago(4) })] }, "message_deliveries")]);
     await receive([about(world.number, { statuses: [status(wa, "read", { at: ago(3) })] }, "message_reads")]);
-    expect(await messageRow(id, world.workspace.workspaceId)).toMatchObject({ status: "read", delivered_at: ago(4), read_at: ago(3) });
+    expect(await messageRow(id, world.workspace.workspaceId)).toMatchObject({
+      status: "read",
+      delivered_at: ago(4),
+      read_at: ago(3),
+    });
   });
 
   it("of a message nobody knows waits, in the sum of what was told, and costs one row", async () => {
@@ -249,10 +324,17 @@ describe("a status that names only the provider's id", () => {
     }
     const waiting = await world.inbox.references();
     expect(waiting).toHaveLength(1);
-    expect(JSON.parse(String(waiting[0]?.payload))).toMatchObject({ status: "read", sent: ago(4), delivered: ago(3), read: ago(2) });
+    expect(JSON.parse(String(waiting[0]?.payload))).toMatchObject({
+      status: "read",
+      sent: ago(4),
+      delivered: ago(3),
+      read: ago(2),
+    });
     const echo = { to: world.wa, ...message({ wa: world.number.providerNumberId }, { id, at: ago(4) }) };
     await receive([about(world.number, { message_echoes: [echo] }, "smb_message_echoes")]);
-    expect(await world.inbox.messages()).toMatchObject([{ status: "read", sent_at: ago(4), delivered_at: ago(3), read_at: ago(2) }]);
+    expect(await world.inbox.messages()).toMatchObject([
+      { status: "read", sent_at: ago(4), delivered_at: ago(3), read_at: ago(2) },
+    ]);
   });
 
   it("never touches an inbound message", async () => {
@@ -273,7 +355,10 @@ describe("the tenant comes from the authenticated path", () => {
       const bodies = [
         about(mine.number, { statuses: [status(victim.wa, "failed", { callback: `${victim.id}.1`, errors: ERRORS })] }),
         about(mine.number, { statuses: [status(wamid(), "read", { callback: `${victim.id}.1` })] }),
-        { object: "whatsapp_business_account", entry: [{ changes: [{ value: { statuses: [status(victim.wa, "read", { callback: `${victim.id}.1` })] } }] }] },
+        {
+          object: "whatsapp_business_account",
+          entry: [{ changes: [{ value: { statuses: [status(victim.wa, "read", { callback: `${victim.id}.1` })] } }] }],
+        },
       ];
       // The last names nobody: on the app's address the message decides, on a connection's own the connection.
       for (const body of connection === null ? bodies.slice(0, 2) : bodies) {
@@ -288,7 +373,9 @@ describe("the tenant comes from the authenticated path", () => {
     const world = await ready();
     const second = await registerNumber(world.workspace);
     const victim = await plant(world, STATES.sent);
-    await receive([about(second, { statuses: [status(victim.wa, "failed", { callback: `${victim.id}.1`, errors: ERRORS })] })]);
+    await receive([
+      about(second, { statuses: [status(victim.wa, "failed", { callback: `${victim.id}.1`, errors: ERRORS })] }),
+    ]);
     expect(await messageRow(victim.id, world.workspace.workspaceId)).toMatchObject({ status: "sent" });
   });
 
@@ -310,7 +397,8 @@ describe("the tenant comes from the authenticated path", () => {
   it("without metadata and of a message nobody sent it is kept where its account is, or as unrouted", async () => {
     const world = await ready();
     const bare = { value: { statuses: [status(wamid(), "delivered")] } };
-    const unrouted = async () => (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
+    const unrouted = async () =>
+      (await env.DIRECTORY.prepare("SELECT count(*) AS n FROM unrouted_events").first<number>("n")) ?? 0;
     const before = await unrouted();
     await receive([post(world.number.businessId, bare)]);
     expect((await world.inbox.events()).map((e) => e.reason)).toEqual(["It names no number, and no message of any"]);
@@ -321,7 +409,9 @@ describe("the tenant comes from the authenticated path", () => {
 
   it("without metadata of an account in two workspaces it goes to the one that sent the message", async () => {
     const [one, two] = [await ready(), await ready()];
-    await env.DIRECTORY.prepare("UPDATE provider_numbers SET business_id = '777' WHERE phone_number_id IN (?1, ?2)").bind(one.number.id, two.number.id).run();
+    await env.DIRECTORY.prepare("UPDATE provider_numbers SET business_id = '777' WHERE phone_number_id IN (?1, ?2)")
+      .bind(one.number.id, two.number.id)
+      .run();
     const sent = await plant(two, STATES.sent);
     await receive([post("777", { value: { statuses: [status(sent.wa, "delivered")] } })]);
     expect((await messageRow(sent.id, two.workspace.workspaceId)).status).toBe("delivered");

@@ -15,7 +15,11 @@ import { deliver, heldQueues } from "./support/pipeline";
  * Every captured body through the whole pipeline: POST, queue, consumer, database. What each became stands in
  * fixtures/webhooks/stored.json, and besides, whatever the parser finds in a body must be found again in the database.
  */
-const texts = import.meta.glob<string>("./fixtures/webhooks/*__*.json", { eager: true, query: "?raw", import: "default" });
+const texts = import.meta.glob<string>("./fixtures/webhooks/*__*.json", {
+  eager: true,
+  query: "?raw",
+  import: "default",
+});
 const bodies = new Map(Object.entries(texts).map(([path, text]) => [path.replace(/^.*\/|\.json$/g, ""), text]));
 const namesOf = (provider: string) =>
   index.files.filter((f) => f.provider === provider).map((f) => f.file.replace(/\.json$/, ""));
@@ -67,25 +71,33 @@ async function becameOf(workspaceId: string): Promise<string[]> {
   const lines = [...contacts.keys()].map((id) => `contact ${who(id)}`);
   for (const m of await inbox.messages()) {
     const content = Object.keys(json(m.content)).sort().join(" ");
-    const from = m.direction === "inbound" ? `from ${m.from_number ?? "no number"}` : `to ${m.to_number ?? "no number"}`;
+    const from =
+      m.direction === "inbound" ? `from ${m.from_number ?? "no number"}` : `to ${m.to_number ?? "no number"}`;
     const answers = m.reply_to === null ? "" : ` re ${tail(m.reply_to)}`;
     lines.push(`message ${m.direction} ${m.origin} ${m.type} ${m.status} ${from}${answers}: ${content}`);
   }
   for (const v of await inbox.conversations()) {
-    lines.push(`thread of ${contacts.get(v.contact_id)?.name ?? contacts.get(v.contact_id)?.kind}: ${v.message_count} messages, ${v.unread_count} unread, "${v.last_message_preview}"`);
+    lines.push(
+      `thread of ${contacts.get(v.contact_id)?.name ?? contacts.get(v.contact_id)?.kind}: ${v.message_count} messages, ${v.unread_count} unread, "${v.last_message_preview}"`,
+    );
   }
   for (const e of await inbox.references()) {
     const payload = json(e.payload);
     const says =
       e.kind === "status"
-        ? ["status", "failed", "pricing"].flatMap((name) => (payload[name] === undefined ? [] : [name === "status" ? payload[name] : name]))
+        ? ["status", "failed", "pricing"].flatMap((name) =>
+            payload[name] === undefined ? [] : [name === "status" ? payload[name] : name],
+          )
         : e.kind === "reaction"
           ? [payload.emoji ?? "taken back"]
           : [];
     lines.push([e.kind, "of", tail(e.target), e.actor && `by ${String(e.actor)}`, ...says].filter(Boolean).join(" "));
   }
-  for (const e of await inbox.events()) lines.push(["event", e.kind, e.field, e.reason && `(${String(e.reason)})`].filter(Boolean).join(" "));
-  const numbers = await env.SHARD_0.prepare("SELECT * FROM phone_numbers WHERE workspace_id = ?1").bind(workspaceId).all();
+  for (const e of await inbox.events())
+    lines.push(["event", e.kind, e.field, e.reason && `(${String(e.reason)})`].filter(Boolean).join(" "));
+  const numbers = await env.SHARD_0.prepare("SELECT * FROM phone_numbers WHERE workspace_id = ?1")
+    .bind(workspaceId)
+    .all();
   for (const n of numbers.results) {
     const facts = [
       n.tier === "STANDARD" ? null : `tier ${String(n.tier)}`,
@@ -99,7 +111,13 @@ async function becameOf(workspaceId: string): Promise<string[]> {
 }
 
 /** What is about an account or a person, whichever number of ours it came by. */
-const ACCOUNT_KINDS = new Set<InboundEvent["kind"]>(["notice", "unknown", "preference", "contact_sync", "identity_change"]);
+const ACCOUNT_KINDS = new Set<InboundEvent["kind"]>([
+  "notice",
+  "unknown",
+  "preference",
+  "contact_sync",
+  "identity_change",
+]);
 
 function namesNobody({ number }: InboundEvent): boolean {
   return Object.values(number).every((name) => name === null);
@@ -164,13 +182,17 @@ describe("every body of Meta's", () => {
       expect(result.retryMessages).toEqual([]);
     }
     // The numbers are free for the next body.
-    await env.DIRECTORY.prepare("DELETE FROM provider_numbers WHERE workspace_id = ?1").bind(workspace.workspaceId).run();
+    await env.DIRECTORY.prepare("DELETE FROM provider_numbers WHERE workspace_id = ?1")
+      .bind(workspace.workspaceId)
+      .run();
     const table: Record<string, string[]> = stored;
     const became = await becameOf(workspace.workspaceId);
     expect(became).toEqual(table[name]);
     await expectKept(workspace.workspaceId, events);
     await expectExactCounts(workspace.workspaceId);
-    const letters = await env.SHARD_0.prepare("SELECT count(*) AS n FROM dead_letters WHERE workspace_id = ?1").bind(workspace.workspaceId).first("n");
+    const letters = await env.SHARD_0.prepare("SELECT count(*) AS n FROM dead_letters WHERE workspace_id = ?1")
+      .bind(workspace.workspaceId)
+      .first("n");
     expect(letters).toBe(0);
     expect(queues.get("BULK")).toEqual([]);
   });

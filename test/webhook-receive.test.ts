@@ -1,13 +1,13 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
-import { parseMetaWebhook } from "../src/providers/meta-webhook";
-import { parseProviderJson } from "../src/providers/provider-json";
 import { sealAppSecret } from "../src/phone-numbers/service-pipeline";
 import { createRuntime } from "../src/platform/runtime";
+import { parseMetaWebhook } from "../src/providers/meta-webhook";
+import { parseProviderJson } from "../src/providers/provider-json";
 import { newWorkspace } from "./support/identity";
 import {
-  about,
   APP_SECRET,
+  about,
   inboxOf,
   message,
   PREVIOUS_APP_SECRET,
@@ -103,7 +103,12 @@ describe("a POST", () => {
       const response = await postSigned(BODY, { path, appEnv });
       expect(response.status, await response.clone().text()).toBe(200);
       expect(inbound()).toHaveLength(1);
-      expect(inbound()[0]?.body).toMatchObject({ kind: "webhook.part", connection: null, firstPosition: 0, body: BODY });
+      expect(inbound()[0]?.body).toMatchObject({
+        kind: "webhook.part",
+        connection: null,
+        firstPosition: 0,
+        body: BODY,
+      });
     }
   });
 
@@ -135,8 +140,15 @@ describe("a POST", () => {
 
   it("is taken whether the digits of the signature are small or capital: the bytes are the same", async () => {
     const { appEnv, inbound } = queuesOnly();
-    const header = (await signature(BODY)).replace(/[a-f]/g, (digit, place) => (place > 7 ? digit.toUpperCase() : digit));
-    const response = await request("POST", "/webhook", { headers: { "X-Hub-Signature-256": header }, body: BODY }, appEnv);
+    const header = (await signature(BODY)).replace(/[a-f]/g, (digit, place) =>
+      place > 7 ? digit.toUpperCase() : digit,
+    );
+    const response = await request(
+      "POST",
+      "/webhook",
+      { headers: { "X-Hub-Signature-256": header }, body: BODY },
+      appEnv,
+    );
     expect(response.status).toBe(200);
     expect(inbound()).toHaveLength(1);
   });
@@ -211,14 +223,19 @@ describe("a number's own address", () => {
     expect((await postSigned(BODY, { path: `/webhooks/meta/${own.id}/`, appEnv })).status).toBe(200);
     expect((await postSigned(BODY, { path: `/webhooks/meta/${other.id}`, secret, appEnv })).status).toBe(401);
     expect((await postSigned(BODY, { path: "/webhook", secret, appEnv })).status).toBe(401);
-    expect((await postSigned(BODY, { path: `/webhooks/meta/${crypto.randomUUID()}`, secret, appEnv })).status).toBe(401);
+    expect((await postSigned(BODY, { path: `/webhooks/meta/${crypto.randomUUID()}`, secret, appEnv })).status).toBe(
+      401,
+    );
     expect((await request("POST", `/webhooks/meta/${own.id}`, { body: BODY }, appEnv)).status).toBe(401);
     expect(held.get("INBOUND")).toHaveLength(2);
   });
 });
 
 describe("a large body", () => {
-  const people = Array.from({ length: 300 }, (_, n) => ({ wa: `1650555${String(n).padStart(4, "0")}`, name: `P ${n}` }));
+  const people = Array.from({ length: 300 }, (_, n) => ({
+    wa: `1650555${String(n).padStart(4, "0")}`,
+    name: `P ${n}`,
+  }));
 
   it("of 2.9 MB is cut into queue messages, of which every item arrives once and in its place", async () => {
     const items = Array.from({ length: 1000 }, (_, n) =>
@@ -298,13 +315,19 @@ describe("a signed body that is no webhook", () => {
     const jobs = (held.get("INBOUND") ?? []).map(({ body: job }) => job as object);
     for (const job of jobs) expect(JSON.stringify(job).length).toBeLessThan(128_000);
     const before = await unrouted();
-    const result = await deliver("inbound", [...jobs, { ...jobs[0], body: JSON.stringify(says(number, { wa: "16505550003" })), r2Key: undefined }]);
+    const result = await deliver("inbound", [
+      ...jobs,
+      { ...jobs[0], body: JSON.stringify(says(number, { wa: "16505550003" })), r2Key: undefined },
+    ]);
     expect(result.retryBatch.retry).toBe(false);
     expect(result.retryMessages).toEqual([]);
     expect(await inboxOf(workspace.workspaceId).messages()).toHaveLength(1);
     const kept = (await unrouted()).filter((row) => !before.some((old) => old.id === row.id));
     expect(kept).toHaveLength(1);
-    const text = kept[0]?.r2_key === null ? JSON.parse(String(kept[0]?.raw)) : await (await env.MEDIA.get(String(kept[0]?.r2_key)))?.text();
+    const text =
+      kept[0]?.r2_key === null
+        ? JSON.parse(String(kept[0]?.raw))
+        : await (await env.MEDIA.get(String(kept[0]?.r2_key)))?.text();
     expect(typeof text === "string" ? text : JSON.stringify(text)).toBe(body);
     // Again: the same row.
     await deliver("inbound", jobs, { attempts: 2 });
@@ -318,6 +341,9 @@ async function unrouted() {
 
 describe("an empty envelope", () => {
   it("is nothing, and is settled", async () => {
-    await receive([{ object: "whatsapp_business_account", entry: [] }, { object: "whatsapp_business_account", entry: [{ id: "1", changes: [] }] }]);
+    await receive([
+      { object: "whatsapp_business_account", entry: [] },
+      { object: "whatsapp_business_account", entry: [{ id: "1", changes: [] }] },
+    ]);
   });
 });

@@ -18,7 +18,9 @@ const DRAIN_MS = 60_000;
 async function take(app) {
   const response = await fetch(`http://127.0.0.1:${app.port}/bench/counts`);
   const counts = /** @type {Record<string, number | object>} */ (await response.json());
-  return Object.fromEntries(Object.entries(counts).flatMap(([name, value]) => (typeof value === "number" ? [[name, value]] : [])));
+  return Object.fromEntries(
+    Object.entries(counts).flatMap(([name, value]) => (typeof value === "number" ? [[name, value]] : [])),
+  );
 }
 
 /**
@@ -123,7 +125,9 @@ export async function measureCosts(app, tenant, count) {
 async function providerIds(app, workspaceId, ids) {
   const database = await app.miniflare.getD1Database("SHARD_0");
   const { results } = await database
-    .prepare("SELECT id, wa_message_id, status FROM messages WHERE workspace_id = ?1 AND id IN (SELECT value FROM json_each(?2))")
+    .prepare(
+      "SELECT id, wa_message_id, status FROM messages WHERE workspace_id = ?1 AND id IN (SELECT value FROM json_each(?2))",
+    )
     .bind(workspaceId, JSON.stringify(ids))
     .all();
   const unsent = results.filter(({ status }) => status !== "sent").length;

@@ -24,7 +24,11 @@ async function until(done, what) {
 /** @param {Running} app @param {string} sql @param {unknown[]} params */
 async function column(app, sql, ...params) {
   const database = await app.miniflare.getD1Database("SHARD_0");
-  const { results } = await database.prepare(sql).bind(...params).raw().then((rows) => ({ results: rows }));
+  const { results } = await database
+    .prepare(sql)
+    .bind(...params)
+    .raw()
+    .then((rows) => ({ results: rows }));
   return results.map((row) => row[0]);
 }
 
@@ -49,7 +53,11 @@ export async function measureStoring(app, tenant) {
   await until(async () => Number((await column(app, count, number.id))[0]) >= MESSAGES, "Storing");
   const seconds = (performance.now() - started) / 1000;
   const stored = new Set(
-    await column(app, "SELECT wa_message_id FROM messages WHERE phone_number_id = ?1 AND wa_message_id LIKE 'wamid.store-%'", number.id),
+    await column(
+      app,
+      "SELECT wa_message_id FROM messages WHERE phone_number_id = ?1 AND wa_message_id LIKE 'wamid.store-%'",
+      number.id,
+    ),
   );
   const missing = wamids.filter((wamid) => !stored.has(wamid)).length;
   if (missing > 0) throw new Error(`${missing} messages were answered with 200 and are not stored`);
@@ -72,14 +80,17 @@ export async function measureSending(app, sandbox, tenant) {
   const provider = apiClient(`http://127.0.0.1:${sandbox.port}`);
   const accepted = async () => Number((await provider("GET", "/sandbox/stats")).accepted);
   const before = await accepted();
-  const requests = Array.from({ length: SENDS }, (_, n) => sendRequest(tenant, n, `4915200${String(n).padStart(5, "0")}`));
+  const requests = Array.from({ length: SENDS }, (_, n) =>
+    sendRequest(tenant, n, `4915200${String(n).padStart(5, "0")}`),
+  );
   let place = 0;
   const started = performance.now();
   const calls = await closedLoop({ port: app.port, connections: 16, next: () => requests[place++] ?? null });
   if (calls.statuses[201] !== SENDS) throw new Error(`Sends were refused: ${JSON.stringify(calls.statuses)}`);
   await until(async () => (await accepted()) - before >= SENDS, "Sending");
   const seconds = (performance.now() - started) / 1000;
-  const sent = "SELECT count(*) FROM messages WHERE workspace_id = ?1 AND status = 'sent' AND to_number LIKE '+4915200%'";
+  const sent =
+    "SELECT count(*) FROM messages WHERE workspace_id = ?1 AND status = 'sent' AND to_number LIKE '+4915200%'";
   await until(async () => Number((await column(app, sent, tenant.workspaceId))[0]) === SENDS, "Storing results");
   const twice = (await accepted()) - before - SENDS;
   if (twice !== 0) throw new Error(`${twice} messages were sent twice`);
@@ -104,7 +115,11 @@ export function sendRequest(tenant, n, to, key) {
     "Content-Type": "application/json",
     ...(key === undefined ? {} : { "Idempotency-Key": key }),
   };
-  const body = { phone_number_id: number?.id, to: `+${to}`, text: "Your parcel will arrive tomorrow between 9 and 12." };
+  const body = {
+    phone_number_id: number?.id,
+    to: `+${to}`,
+    text: "Your parcel will arrive tomorrow between 9 and 12.",
+  };
   return rawRequest("POST", "/api/messages/send/text", headers, JSON.stringify(body));
 }
 

@@ -14,14 +14,22 @@ const RUNS = 5;
 export async function measureStartup(bundles, folder) {
   const upload = join(folder, "upload.bundle");
   await wrangler("deploy", "--dry-run", "--outfile", upload);
+  const profile = ["--worker", upload, "--outfile", join(folder, "startup.cpuprofile")];
   /** @type {number[]} */
   const active = [];
+  let failure;
   for (let n = 0; n < RUNS; n += 1) {
-    const said = await wrangler("check", "startup", "--worker", upload, "--outfile", join(folder, "startup.cpuprofile"));
-    const ms = /Active: ([\d.]+) ms/.exec(said)?.[1];
-    if (ms === undefined) throw new Error(`wrangler check startup said:\n${said}`);
-    active.push(Number(ms));
+    try {
+      const said = await wrangler("check", "startup", ...profile);
+      const ms = /Active: ([\d.]+) ms/.exec(said)?.[1];
+      if (ms === undefined) throw new Error(`wrangler check startup said:\n${said}`);
+      active.push(Number(ms));
+    } catch (error) {
+      // On a machine that is busy with something else the profiler gives up; one run that it finishes is enough.
+      failure = error;
+    }
   }
+  if (active.length === 0) throw failure;
   return { bundle_bytes: statSync(bundles.app).size, startup_ms: Math.min(...active), startups_ms: active };
 }
 

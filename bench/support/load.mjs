@@ -62,7 +62,9 @@ function endOfChunks(bytes, from) {
 export function rawRequest(method, path, headers, body) {
   const bytes = Buffer.from(body);
   const lines = Object.entries({ Host: "127.0.0.1", ...headers, "Content-Length": String(bytes.length) });
-  const head = [`${method} ${path} HTTP/1.1`, ...lines.map(([name, value]) => `${name}: ${value}`), "", ""].join("\r\n");
+  const head = [`${method} ${path} HTTP/1.1`, ...lines.map(([name, value]) => `${name}: ${value}`), "", ""].join(
+    "\r\n",
+  );
   return Buffer.concat([Buffer.from(head), bytes]);
 }
 

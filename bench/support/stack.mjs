@@ -131,7 +131,9 @@ export async function startApp(bundle, { sandbox, state, batch }) {
 
 /** @param {Awaited<ReturnType<Miniflare["getD1Database"]>>} database @param {string} folder */
 async function migrate(database, folder) {
-  for (const name of readdirSync(folder).filter((file) => file.endsWith(".sql")).sort()) {
+  for (const name of readdirSync(folder)
+    .filter((file) => file.endsWith(".sql"))
+    .sort()) {
     const statements = readFileSync(join(folder, name), "utf8").split("--> statement-breakpoint");
     await database.batch(statements.filter((sql) => sql.trim() !== "").map((sql) => database.prepare(sql)));
   }

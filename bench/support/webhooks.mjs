@@ -18,7 +18,13 @@ export function inboundText(number, { from, wamid }) {
   return webhook(number, {
     contacts: [{ profile: { name: `Customer ${from.slice(-4)}` }, wa_id: from }],
     messages: [
-      { from, id: wamid, timestamp: now(), type: "text", text: { body: "Hello! Could you tell me where my parcel is?" } },
+      {
+        from,
+        id: wamid,
+        timestamp: now(),
+        type: "text",
+        text: { body: "Hello! Could you tell me where my parcel is?" },
+      },
     ],
   });
 }

@@ -3,10 +3,10 @@
  * many messages at once. It is the same code as the app's bundle, behind counting bindings.
  */
 import app, {
-  ApiQuota as PlainQuota,
   Conversation as PlainConversation,
   SenderGate as PlainGate,
   WorkspaceHub as PlainHub,
+  ApiQuota as PlainQuota,
 } from "../../src/worker";
 import { seedMessages } from "../../test/support/seed";
 import { Meter, meteredEnv, StorageMeter } from "../meter";
@@ -73,7 +73,7 @@ function take() {
     bucket_writes: meter.bucketWrites,
     bucket_reads: meter.bucketReads,
   };
-  const objects = storage?.take() ?? { rowsRead: 0, rowsWritten: 0, alarms: 0 };
+  const objects = storage?.take() ?? { rowsRead: 0, rowsWritten: 0 };
   meter.reset();
   invocations.requests = 0;
   invocations.batches = 0;

@@ -38,7 +38,7 @@ const list = operation({ kind: "workspace", permission: "messages.read" }, [], {
   tags: ["Messages"],
   summary: "Messages, newest first",
   description:
-    "Driven by conversation, contact or age; other filters look at up to 2,000 rows a page, so a page may be short and still have a `next_cursor`.",
+    "Driven by conversation, contact or age; other filters look at up to 2,000 rows a page, so a page may be short or even empty and still have a `next_cursor`: go on until it is null. Types are an open list.",
   request: { query: messageListQuery },
   responses: { 200: { description: "A page", content: json(messageList) } },
 });

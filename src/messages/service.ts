@@ -93,7 +93,10 @@ export async function acceptMessage(
     throw new AppError("not_found", "Conversation not found");
   if (recipientKey.kind === "contact" && !reads.recipient) throw new AppError("not_found", "Contact not found");
   const number = reads.conversation ? await resolveNumber(db, workspaceId, reads.conversation.phoneNumberId) : named;
-  if (!number) throw invalidField(["body", "phone_number_id"], "Phone number not found in this workspace");
+  if (!number) {
+    const missing = intent.phoneNumberId === null ? "This workspace has no active phone number" : "Phone number not found in this workspace";
+    throw invalidField(["body", "phone_number_id"], missing);
+  }
   if (reads.conversation && intent.phoneNumberId !== null && !isNamed(number, intent.phoneNumberId)) {
     throw invalidField(["body", "phone_number_id"], "The conversation belongs to another phone number");
   }

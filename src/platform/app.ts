@@ -118,6 +118,8 @@ function framed(isLogged: (status: number) => boolean): MiddlewareHandler<AppEnv
     // A WebSocket upgrade's headers cannot be changed.
     if (c.res.status !== 101) {
       for (const [name, value] of c.var.answerHeaders) c.res.headers.set(name, value);
+      // Answers carry tokens and customers' words: no cache on the way keeps one, unless its route says otherwise.
+      if (!c.res.headers.has("Cache-Control")) c.res.headers.set("Cache-Control", "no-store");
     }
     if (!isLogged(c.res.status)) return;
     log("info", "request", {

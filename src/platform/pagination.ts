@@ -15,7 +15,7 @@ export const pageQuery = z.object({
     .openapi({ type: "integer", minimum: 1, maximum: 100, default: 20 }),
   offset: z
     .string()
-    .regex(integerText, "Must be a whole number of at least 0")
+    .regex(/^(0|[1-9]\d{0,14})$/, "Must be a whole number from 0 to 999999999999999")
     .transform(Number)
     .default(0)
     .openapi({ type: "integer", minimum: 0, default: 0 }),

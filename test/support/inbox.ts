@@ -166,7 +166,11 @@ export async function postSigned(
 type Row = Record<string, unknown>;
 
 async function rows(sql: string, ...params: unknown[]): Promise<Row[]> {
-  return (await env.SHARD_0.prepare(sql).bind(...params).all<Row>()).results;
+  return (
+    await env.SHARD_0.prepare(sql)
+      .bind(...params)
+      .all<Row>()
+  ).results;
 }
 
 /** What a workspace of shard 0 holds, read past the app. */

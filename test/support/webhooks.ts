@@ -26,7 +26,10 @@ export function webhookBody(number: Receiver, value: Record<string, unknown>): o
 }
 
 /** A customer's text; `from` is digits. */
-export function inboundText(number: Receiver, text: { from: string; wamid: string; body?: string; at?: number }): object {
+export function inboundText(
+  number: Receiver,
+  text: { from: string; wamid: string; body?: string; at?: number },
+): object {
   return webhookBody(number, {
     contacts: [{ profile: { name: `Customer ${text.from}` }, wa_id: text.from }],
     messages: [
@@ -44,7 +47,13 @@ export function inboundText(number: Receiver, text: { from: string; wamid: strin
 /** A status with the pricing Meta puts in: `sent`, and one of `delivered` and `read`. */
 export function statusUpdate(
   number: Receiver,
-  status: { wamid: string; callback: string; status: "sent" | "delivered" | "read" | "failed"; to: string; at?: number },
+  status: {
+    wamid: string;
+    callback: string;
+    status: "sent" | "delivered" | "read" | "failed";
+    to: string;
+    at?: number;
+  },
 ): object {
   const pricing = { billable: true, pricing_model: "PMP", type: "regular", category: "service" };
   return webhookBody(number, {
