@@ -14,7 +14,7 @@ export interface Reservation {
 }
 
 /** How long journal entries are kept. A lease is decided on within minutes; the sweep treats older ones as ambiguous. */
-export const JOURNAL_KEPT_MS = 6 * 3_600_000;
+const JOURNAL_KEPT_MS = 6 * 3_600_000;
 
 /** After the provider said "too fast", the number runs at half its rate for this long. */
 const SLOW_MS = 60_000;

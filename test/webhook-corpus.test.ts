@@ -1,4 +1,3 @@
-/// <reference types="vite/types/importMeta.d.ts" />
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { parseMetaWebhook } from "../src/providers/meta-webhook";

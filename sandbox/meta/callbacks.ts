@@ -20,7 +20,7 @@ const subscriptionSchema = z.object({
 export type Subscription = z.output<typeof subscriptionSchema>;
 
 /** The GET with `hub.challenge` that proves an address; throws 2200 when the answer is not the challenge. */
-export async function challenge(fetcher: Fetcher, callback: string, verifyToken: string): Promise<void> {
+async function challenge(fetcher: Fetcher, callback: string, verifyToken: string): Promise<void> {
   const expected = String(1_000_000_000 + Math.floor(Math.random() * 1_000_000_000));
   const url = new URL(callback);
   url.searchParams.set("hub.mode", "subscribe");

@@ -18,8 +18,8 @@ function oneSource<T extends z.ZodType<{ id?: string; link?: string }>>(schema: 
 }
 
 /** `header` media of interactive messages and of template parameters. */
-export const imageMedia = oneSource(z.strictObject(mediaSource));
-export const documentMedia = oneSource(z.strictObject({ ...mediaSource, filename: z.string().max(240).optional() }));
+const imageMedia = oneSource(z.strictObject(mediaSource));
+const documentMedia = oneSource(z.strictObject({ ...mediaSource, filename: z.string().max(240).optional() }));
 
 const coordinate = (limit: number) => z.coerce.number().min(-limit).max(limit);
 

@@ -95,11 +95,7 @@ export class Courier {
 }
 
 /** Copies and order of a delivery. Copies of one item are spread, not sent back to back. */
-export function arrange<T>(
-  rows: readonly T[],
-  delivery: Pick<Delivery, "order" | "duplicate">,
-  random: () => number,
-): T[] {
+function arrange<T>(rows: readonly T[], delivery: Pick<Delivery, "order" | "duplicate">, random: () => number): T[] {
   const copies = Array.from({ length: delivery.duplicate }, () => rows).flat();
   switch (delivery.order) {
     case "in":

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { pageOf } from "../platform/pagination";
 
-export const webhookEventResource = z
+const webhookEventResource = z
   .object({
     id: z.string(),
     workspace_id: z.string(),

@@ -6,7 +6,7 @@ import { pageOf, pageQuery } from "../platform/pagination";
 export type MessageContent = Record<string, unknown>;
 
 /** The documented check (003: "Phone number must be in E.164 format"). Numbers from a provider are never validated. */
-export const e164 = z
+const e164 = z
   .string()
   .regex(/^\+[1-9]\d{1,14}$/, "Phone number must be in E.164 format")
   .openapi({ example: "+1234567890" });
@@ -19,7 +19,7 @@ const isoTime = z.iso
   .transform((text) => Date.parse(text));
 
 /** Members of every send. Exactly one of `to`, `contact_id`, `conversation_id` (contract 15). */
-export const sendBase = z.object({
+const sendBase = z.object({
   workspace_id: uuidSchema.optional(),
   phone_number_id: phoneNumberRef
     .optional()
@@ -41,7 +41,7 @@ export const sendBase = z.object({
 });
 
 /** WhatsApp's limit of a text body (facts 1.2). */
-export const MAX_TEXT = 4096;
+const MAX_TEXT = 4096;
 
 export const sendTextBody = sendBase
   .extend({

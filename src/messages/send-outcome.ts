@@ -26,7 +26,7 @@ export function callbackId(message: Message): string {
 }
 
 /** The claim a result answers to. */
-export function claimOf(message: Message): Pick<SendResult, "workspaceId" | "id" | "claim" | "attempt"> {
+function claimOf(message: Message): Pick<SendResult, "workspaceId" | "id" | "claim" | "attempt"> {
   return {
     workspaceId: message.workspaceId,
     id: message.id,

@@ -26,7 +26,6 @@ import {
 import { updateCancelled } from "./store-sending";
 
 export {
-  MESSAGE_COLUMNS,
   type Message,
   selectMessage,
   toMessage,
@@ -94,7 +93,10 @@ export async function acceptMessage(
   if (recipientKey.kind === "contact" && !reads.recipient) throw new AppError("not_found", "Contact not found");
   const number = reads.conversation ? await resolveNumber(db, workspaceId, reads.conversation.phoneNumberId) : named;
   if (!number) {
-    const missing = intent.phoneNumberId === null ? "This workspace has no active phone number" : "Phone number not found in this workspace";
+    const missing =
+      intent.phoneNumberId === null
+        ? "This workspace has no active phone number"
+        : "Phone number not found in this workspace";
     throw invalidField(["body", "phone_number_id"], missing);
   }
   if (reads.conversation && intent.phoneNumberId !== null && !isNamed(number, intent.phoneNumberId)) {

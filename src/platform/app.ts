@@ -163,7 +163,7 @@ export function unknownRoute(app: OpenAPIHono<AppEnv>): NotFoundHandler<AppEnv> 
 }
 
 /** Turns whatever was thrown into an AppError; what nobody foresaw says nothing of itself to the caller. */
-export function toAppError(error: unknown): AppError {
+function toAppError(error: unknown): AppError {
   if (error instanceof AppError) return error;
   if (error instanceof HTTPException && error.status < 500) {
     if (error.status === 413) return new AppError("too_large", "The body is too large");

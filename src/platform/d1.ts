@@ -116,10 +116,7 @@ export class Db {
     if (statements.length === 0) return [];
     for (const s of statements) guard(s.sql, s.params);
     const prepared = statements.map((s) => this.#session.prepare(s.sql).bind(...s.params));
-    const results = await this.#guarded(
-      () => this.#session.batch<Record<string, unknown>>(prepared),
-      prepared.length,
-    );
+    const results = await this.#guarded(() => this.#session.batch<Record<string, unknown>>(prepared), prepared.length);
     this.#charge(results);
     return results;
   }

@@ -7,14 +7,9 @@ export const IDEMPOTENCY_TTL = 24 * 3_600_000;
 
 /** The header of every POST that sends or starts something. */
 export const idempotencyHeader = z.object({
-  "idempotency-key": z
-    .string()
-    .min(1)
-    .max(255)
-    .optional()
-    .openapi({
-      description: "Kept 24 hours. The same key and body answer the first answer again; another body is a 409.",
-    }),
+  "idempotency-key": z.string().min(1).max(255).optional().openapi({
+    description: "Kept 24 hours. The same key and body answer the first answer again; another body is a 409.",
+  }),
 });
 
 /** One call's key: `hash` tells the same request from another one under the same key, `ref` is the row it makes. */

@@ -1,7 +1,7 @@
 /** An environment that dies at a chosen step, to see what a crash between two steps leaves behind. */
 
 /** What the dying code sees; nobody outside does, because nothing of it is left. */
-export class Killed extends Error {
+class Killed extends Error {
   constructor() {
     super("The isolate is gone");
     this.name = "Killed";

@@ -20,7 +20,12 @@ export async function deliver(
     queue,
     bodies.map((body) => {
       deliveries += 1;
-      return { id: `m${deliveries}`, timestamp: options.timestamp ?? new Date(), attempts: options.attempts ?? 1, body };
+      return {
+        id: `m${deliveries}`,
+        timestamp: options.timestamp ?? new Date(),
+        attempts: options.attempts ?? 1,
+        body,
+      };
     }),
   );
   const ctx = createExecutionContext();

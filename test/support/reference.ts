@@ -34,7 +34,7 @@ export function jsonOf({ text }: Block): unknown {
 }
 
 /** A document's JSON with its placeholders replaced. One that is not known fails the test. */
-export function filled(value: unknown, known: Known): unknown {
+function filled(value: unknown, known: Known): unknown {
   if (Array.isArray(value)) return value.map((item) => filled(item, known));
   if (typeof value === "object" && value !== null) {
     return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, filled(member, known)]));
