@@ -81,7 +81,7 @@ export async function measureSending(app, sandbox, tenant) {
   const accepted = async () => Number((await provider("GET", "/sandbox/stats")).accepted);
   const before = await accepted();
   const requests = Array.from({ length: SENDS }, (_, n) =>
-    sendRequest(tenant, n, `4915200${String(n).padStart(5, "0")}`),
+    sendRequest(tenant, n, `4915200${String(n).padStart(5, "0")}`, `send-${n}`),
   );
   let place = 0;
   const started = performance.now();

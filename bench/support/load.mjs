@@ -90,22 +90,27 @@ export async function closedLoop({ port, connections, next, seconds = Number.POS
   const latencies = [];
   const started = performance.now();
   const until = started + seconds * 1000;
-  const clients = Array.from({ length: connections }, () => new Connection(port));
   await Promise.all(
-    clients.map(async (client) => {
+    Array.from({ length: connections }, async () => {
+      let client = new Connection(port);
       while (performance.now() < until) {
         const request = next();
-        if (!request) return;
+        if (!request) break;
         const before = performance.now();
-        const answer = await client.send(request);
+        const answer = await client.send(request).catch(() => {
+          // The server hangs up on who was silent for five seconds, as a stalled machine may have been.
+          client.close();
+          client = new Connection(port);
+          return client.send(request);
+        });
         latencies.push(performance.now() - before);
         statuses[answer.status] = (statuses[answer.status] ?? 0) + 1;
         onAnswer?.(answer);
       }
+      client.close();
     }),
   );
   const elapsed = (performance.now() - started) / 1000;
-  for (const client of clients) client.close();
   return { sent: latencies.length, seconds: elapsed, perSecond: latencies.length / elapsed, statuses, latencies };
 }
 
