@@ -259,7 +259,7 @@ describe("a value that is not valid", () => {
       }
       for (const limit of ["1", "100"])
         expect((await workspace.call("GET", `${path}?limit=${limit}`)).status).toBe(200);
-      expect((await workspace.call("GET", `${path}?offset=99999999999`)).status, path).toBe(200);
+      expect((await workspace.call("GET", `${path}?offset=100000`)).status, path).toBe(200);
     }
   });
 
