@@ -1,25 +1,36 @@
 import { authRoutes } from "./auth/routes";
+import { contactRoutes } from "./contacts/routes";
 import { conversationRoutes } from "./conversations/routes";
+import { docsRoutes } from "./docs/routes";
+import { importRoutes } from "./imports/routes";
 import { inboundRoutes } from "./inbound/routes";
 import { webhookRoutes } from "./inbound/routes-webhook";
+import { mediaRoutes } from "./media/routes";
+import { mediaFileRoutes } from "./media/routes-files";
+import { mediaUploadRoutes } from "./media/routes-uploads";
 import { messageRoutes } from "./messages/routes";
+import { messageKindRoutes } from "./messages/routes-kinds";
+import { messageMediaRoutes } from "./messages/routes-media";
+import { messageTemplateRoutes } from "./messages/routes-template";
 import { phoneNumberRoutes } from "./phone-numbers/routes";
-import { anyOrigin, bounded, createRouter, frame, referenceErrors } from "./platform/app";
-import { AppError } from "./platform/errors";
+import { anyOrigin, bounded, createRouter, frame, referenceErrors, unknownRoute, withRuntime } from "./platform/app";
 import { realtimeRoutes } from "./realtime/routes";
+import { templateRoutes } from "./templates/routes";
 import { workspaceRoutes } from "./workspaces/routes";
 import { memberRoutes } from "./workspaces/routes-members";
 
 /** JSON bodies are small; uploads and webhooks set their own bounds. */
 const JSON_LIMIT = 1024 * 1024;
 
+/** Bodies that are files: read piece by piece, each within its own bounds. */
+const FILES = /^\/api\/(media(\/uploads\/[^/]+\/parts\/[^/]+)?|contacts\/import)\/?$/;
+
 const app = createRouter();
 app.onError(referenceErrors);
-app.notFound(() => {
-  throw new AppError("not_found", "Resource not found");
-});
-app.use(frame, anyOrigin);
-app.use("/api/*", bounded(JSON_LIMIT));
+app.notFound(unknownRoute(app));
+app.use(frame, anyOrigin, withRuntime);
+const boundedJson = bounded(JSON_LIMIT);
+app.use("/api/*", (c, next) => (FILES.test(c.req.path) ? next() : boundedJson(c, next)));
 app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
   type: "http",
   scheme: "bearer",
@@ -38,29 +49,18 @@ export const api = app
   .route("/", memberRoutes)
   .route("/", phoneNumberRoutes)
   .route("/", messageRoutes)
+  .route("/", messageKindRoutes)
+  .route("/", messageMediaRoutes)
+  .route("/", messageTemplateRoutes)
+  .route("/", templateRoutes)
+  .route("/", mediaUploadRoutes)
+  .route("/", mediaRoutes)
+  .route("/", mediaFileRoutes)
+  .route("/", importRoutes)
+  .route("/", contactRoutes)
   .route("/", conversationRoutes)
   .route("/", webhookRoutes)
   .route("/", inboundRoutes)
-  .route("/", realtimeRoutes);
+  .route("/", realtimeRoutes)
+  .route("/", docsRoutes(app));
 export type Api = typeof api;
-
-let document: string | undefined;
-
-/** The OpenAPI 3.1 document, built at the first request that asks for it: building costs more than serving. */
-export function openApiDocument(): string {
-  document ??= JSON.stringify(
-    api.getOpenAPI31Document({
-      openapi: "3.1.0",
-      info: {
-        title: "Switchboard",
-        version: "1.0.0",
-        description:
-          "A WhatsApp Business platform at the edge. Every path answers with and without a trailing slash; every answer carries `X-Request-Id`; " +
-          "answers of a workspace carry `X-D1-Bookmark`, and a request that sends it back never reads older data.",
-      },
-    }),
-  );
-  return document;
-}
-
-app.get("/openapi.json", (c) => c.body(openApiDocument(), 200, { "Content-Type": "application/json" }));

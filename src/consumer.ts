@@ -7,19 +7,24 @@
  *   retried with a capped, jittered delay. Handlers may run twice, so what they had done already does no harm.
  * - What a queue gives up on arrives in `dead-letters`, whose own batch is retried until R2 and D1 took it.
  */
-import type { z } from "zod";
+import { z } from "zod";
 import { handleMergeJob, mergeJobSchema } from "./contacts/jobs";
+import { handleImportJob, importJobSchema } from "./imports/jobs";
 import { handleWebhookJobs } from "./inbound/consume";
 import { handleDeadJob } from "./inbound/dead-jobs";
 import { webhookJobSchema } from "./inbound/jobs";
+import { handleMediaJobs, mediaJobSchema } from "./media/jobs";
 import { sendJobSchema } from "./messages/jobs";
 import { handleSendJobs } from "./messages/sending";
+import { unreachable } from "./platform/errors";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime } from "./platform/runtime";
 
 /** Seconds. 100 retries at up to 20 minutes span more than a day: a long outage of D1 loses no webhook (pipeline 15). */
 const RETRY_BASE = 2;
 const RETRY_CAP = 1200;
+
+const bulkJobSchema = z.discriminatedUnion("kind", [mergeJobSchema, importJobSchema]);
 
 type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<void>;
 
@@ -40,9 +45,12 @@ export async function consume(
         await settle(rt, batch, sendJobSchema, handleSendJobs);
         break;
       case "bulk":
-        await settle(rt, batch, mergeJobSchema, async (runtime, jobs) => {
-          for (const job of jobs) await handleMergeJob(runtime, job);
+        await settle(rt, batch, bulkJobSchema, async (runtime, jobs) => {
+          for (const job of jobs) await handleBulkJob(runtime, job);
         });
+        break;
+      case "media-jobs":
+        await settle(rt, batch, mediaJobSchema, handleMediaJobs);
         break;
       case "dead-letters":
         for (const message of batch.messages) await handleDeadJob(rt, "dead-letters", message.body);
@@ -64,6 +72,17 @@ export async function consume(
       ...errorFields(error),
     });
     batch.retryAll({ delaySeconds });
+  }
+}
+
+async function handleBulkJob(rt: Runtime, job: z.infer<typeof bulkJobSchema>): Promise<void> {
+  switch (job.kind) {
+    case "contact.merge":
+      return handleMergeJob(rt, job);
+    case "contact.import":
+      return handleImportJob(rt, job);
+    default:
+      return unreachable(job);
   }
 }
 

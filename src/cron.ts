@@ -1,22 +1,30 @@
 import { purgeSessions } from "./auth/service";
+import { runDueImports } from "./imports/jobs";
+import { purgeMedia } from "./media/service-purge";
 import { purgeExpired } from "./messages/retention";
 import { sweepShard } from "./messages/sweep";
 import { syncAllNumbers } from "./phone-numbers/service";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime, shardNumbers } from "./platform/runtime";
+import { runDueTemplates } from "./templates/jobs";
 import { runNightlyWorkspaces } from "./workspaces/jobs";
 
 type Task = (rt: Runtime, now: number) => Promise<unknown>;
 
 /** Cron expressions of wrangler.toml and what runs then. Every task may run twice, or twice at once. */
 const TASKS: Record<string, Record<string, Task>> = {
-  "* * * * *": { sweep: (rt, now) => everyShard(rt, (number) => sweepShard(rt, number, now)) },
+  "* * * * *": {
+    sweep: (rt, now) => everyShard(rt, (number) => sweepShard(rt, number, now)),
+    templates: (rt, now) => everyShard(rt, (number) => runDueTemplates(rt, number, now)),
+    imports: (rt, now) => everyShard(rt, (number) => runDueImports(rt, number, now)),
+  },
   "*/15 * * * *": {},
   "0 3 * * *": {
     workspaces: (rt) => runNightlyWorkspaces(rt),
     sessions: (rt) => purgeSessions(rt),
     numbers: (rt) => syncAllNumbers(rt),
     retention: (rt, now) => everyShard(rt, (number) => purgeExpired(rt, number, now)),
+    media: (rt, now) => everyShard(rt, (number) => purgeMedia(rt, number, now)),
   },
 };
 

@@ -56,7 +56,7 @@ export async function authenticateUser(c: AppContext): Promise<Extract<Caller, {
   return caller;
 }
 
-/** The credential a call carries, null when none. */
+/** The credential a call carries, null when none. A bad one is refused, whatever else the call carries. */
 export function credential(c: AppContext): string | null {
   const header = c.req.header("authorization");
   if (header !== undefined) {
@@ -64,7 +64,9 @@ export function credential(c: AppContext): string | null {
     if (!match?.[1]) throw new AppError("unauthenticated", "Invalid credentials");
     return match[1];
   }
-  return c.req.header("x-api-key") ?? null;
+  const key = c.req.header("x-api-key");
+  if (key !== undefined && !key.startsWith("wsk_")) throw new AppError("unauthenticated", "Invalid credentials");
+  return key ?? null;
 }
 
 async function byKey(rt: Runtime, key: string): Promise<Caller> {
@@ -200,7 +202,8 @@ function scopeOf(c: AppContext, caller: Caller, membership: Membership, db?: Db)
   };
 }
 
-const BOOKMARK = /^(\d{1,4})~([0-9a-zA-Z-]{1,200})$/;
+/** Shard number and D1's own form of a bookmark: what is of another form, D1 would answer with an error. */
+const BOOKMARK = /^(\d{1,4})~([0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32})$/;
 
 /** A valid `X-D1-Bookmark` of this shard reads from any replica that is at least as new; none means the primary. */
 function consistencyOf(c: AppContext, shardNumber: number): Consistency {

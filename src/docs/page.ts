@@ -53,8 +53,8 @@ const protection = z.object({
   "x-api-key": z.boolean().default(false),
 });
 
-/** The document as one page that needs nothing but itself: no script, no font, no other address. `origin` stands in examples. */
-export function renderPage(document: OpenApi, origin: string): string {
+/** The document as one page that needs nothing but itself: no script, no font, no other address. */
+export function renderPage(document: OpenApi): string {
   const schemas = document.components?.schemas ?? {};
   const entries = entriesOf(document.paths ?? {});
   const tags = (document.tags ?? []).map(({ name, description }) => ({
@@ -84,7 +84,7 @@ ${(document.info.description ?? "")
   .split("\n\n")
   .map((part) => `<p>${prose(part)}</p>`)
   .join("\n")}
-${tags.map((tag) => renderTag(tag, schemas, origin)).join("\n")}
+${tags.map((tag) => renderTag(tag, schemas)).join("\n")}
 <h2 id="schemas">Schemas</h2>
 ${Object.entries(schemas).map(renderSchema).join("\n")}
 </main>
@@ -120,12 +120,12 @@ function renderMenu({ name, entries }: Tag): string {
   return `<strong>${escapeHtml(name)}</strong>\n<ul>\n${links.join("\n")}\n</ul>`;
 }
 
-function renderTag(tag: Tag, schemas: Schemas, origin: string): string {
-  const articles = tag.entries.map((entry) => renderOperation(entry, schemas, origin));
+function renderTag(tag: Tag, schemas: Schemas): string {
+  const articles = tag.entries.map((entry) => renderOperation(entry, schemas));
   return `<section>\n<h2>${escapeHtml(tag.name)}</h2>\n<p>${prose(tag.description)}</p>\n${articles.join("\n")}\n</section>`;
 }
 
-function renderOperation(entry: Entry, schemas: Schemas, origin: string): string {
+function renderOperation(entry: Entry, schemas: Schemas): string {
   const { method, path, operation } = entry;
   const body = bodyOf(operation);
   return `<article id="${idOf(entry)}">
@@ -137,7 +137,7 @@ ${body ? `<h4>Body${body.required ? "" : " (optional)"}</h4>\n<pre>${typeOf(body
 <h4>Answers</h4>
 ${responseTable(operation)}
 <h4>Example</h4>
-<pre>${escapeHtml(curlOf(entry, schemas, origin))}</pre>
+<pre>${escapeHtml(curlOf(entry, schemas))}</pre>
 </article>`;
 }
 
@@ -196,11 +196,11 @@ function responseTable(operation: Operation): string {
 }
 
 /** A call that can be pasted into a shell; what stands in capitals or braces is yours to fill in. */
-function curlOf({ method, path, operation }: Entry, schemas: Schemas, origin: string): string {
+function curlOf({ method, path, operation }: Entry, schemas: Schemas): string {
   const query = parametersOf(operation)
     .filter((parameter) => parameter.in === "query" && parameter.required)
     .map(({ name, schema }) => `${name}=${schema ? exampleOf(schemas, schema, name) : name.toUpperCase()}`);
-  const url = `${origin}${path}${query.length > 0 ? `?${query.join("&")}` : ""}`;
+  const url = `https://YOUR_HOST${path}${query.length > 0 ? `?${query.join("&")}` : ""}`;
   const lines = [`curl${method === "GET" ? "" : ` -X ${method}`} '${url}'`];
   if (operation.security) lines.push("-H 'Authorization: Bearer YOUR_ACCESS_TOKEN'");
   const body = bodyOf(operation);

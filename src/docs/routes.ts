@@ -1,8 +1,9 @@
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import { operation } from "../auth/operation";
-import { type AppContext, createRouter } from "../platform/app";
-import { sha256Hex, toBase64, utf8 } from "../platform/crypto";
+import { type AppContext, type AppEnv, createRouter } from "../platform/app";
+import { sha256Hex, utf8 } from "../platform/crypto";
+import { DOCUMENT } from "./info";
 import { renderPage, STYLE } from "./page";
-import type { OpenApi } from "./schema-view";
 
 const tags = ["Documentation"];
 
@@ -15,7 +16,10 @@ const documentRoute = operation({ kind: "public" }, [], {
   summary: "This API as an OpenAPI 3.1 document",
   description: "Each operation says who may call it: `x-access`, `x-permission`, `x-roles`, `x-api-key`.",
   responses: {
-    200: { description: "The document", content: { "application/json": { schema: { type: "object" } } } },
+    200: {
+      description: "The document",
+      content: { "application/json": { schema: { type: "object", additionalProperties: true } } },
+    },
     ...unchanged,
   },
 });
@@ -52,10 +56,11 @@ function answer(c: AppContext, { body, etag }: Built, headers: Record<string, st
   return c.body(body, 200, { ...caching, ...headers });
 }
 
-/** The description of the whole API. `document` is asked once per isolate: building it costs more than serving it. */
-export function docsRoutes(document: () => OpenApi) {
-  let asJson: Promise<Built> | undefined;
-  let asPage: Promise<Built & { policy: string }> | undefined;
+/** The description of everything mounted on `app`, built once per isolate: building costs more than serving. */
+export function docsRoutes(app: OpenAPIHono<AppEnv>) {
+  const document = () => app.getOpenAPI31Document(DOCUMENT);
+  let asJson: Built | undefined;
+  let asPage: (Built & { policy: string }) | undefined;
 
   const page = async () => {
     const digest = await crypto.subtle.digest("SHA-256", utf8(STYLE));
@@ -66,12 +71,12 @@ export function docsRoutes(document: () => OpenApi) {
 
   return createRouter()
     .openapi(documentRoute, async (c) => {
-      asJson ??= built(JSON.stringify(document()));
-      return answer(c, await asJson, { "Content-Type": "application/json" });
+      asJson ??= await built(JSON.stringify(document()));
+      return answer(c, asJson, { "Content-Type": "application/json" });
     })
     .openapi(pageRoute, async (c) => {
-      asPage ??= page();
-      const { policy, ...rest } = await asPage;
+      asPage ??= await page();
+      const { policy, ...rest } = asPage;
       return answer(c, rest, {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": policy,

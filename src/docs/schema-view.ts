@@ -88,8 +88,7 @@ export function constraintsOf(node: SchemaNode): string {
   const parts: string[] = [];
   if (format !== undefined) parts.push(format);
   if (minimum !== undefined || maximum !== undefined) parts.push(`${minimum ?? ""}–${maximum ?? ""}`);
-  if (minLength !== undefined || maxLength !== undefined)
-    parts.push(`${minLength ?? 0}–${maxLength ?? ""} characters`);
+  if (minLength !== undefined || maxLength !== undefined) parts.push(`${minLength ?? 0}–${maxLength ?? ""} characters`);
   if (maxItems !== undefined) parts.push(`at most ${maxItems}`);
   if (fallback !== undefined) parts.push(`default ${JSON.stringify(fallback)}`);
   return escapeHtml(parts.join(", "));

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { mergeJobSchema } from "../contacts/jobs";
+import { importJobSchema } from "../imports/jobs";
+import { mediaJobSchema } from "../media/jobs";
 import { sendJobSchema } from "../messages/jobs";
 import { AppError, unreachable } from "../platform/errors";
 import type { Runtime } from "../platform/runtime";
@@ -7,7 +9,7 @@ import { workspacesOf } from "./consume";
 import { type DeadLetter, keepUnowned, markReplayed, writeDeadLetter } from "./dead-letters";
 import { webhookJobSchema } from "./jobs";
 
-const anyJob = z.union([webhookJobSchema, sendJobSchema, mergeJobSchema]);
+const anyJob = z.union([webhookJobSchema, sendJobSchema, mergeJobSchema, importJobSchema, mediaJobSchema]);
 
 /** Takes what the queues gave up on after their last retry: one dead letter per workspace it concerns. */
 export async function handleDeadJob(rt: Runtime, queue: string, body: unknown): Promise<void> {
@@ -34,7 +36,11 @@ export async function replayDeadLetter(rt: Runtime, letter: DeadLetter, shardNum
       await rt.env.OUTBOUND.send(job);
       break;
     case "contact.merge":
+    case "contact.import":
       await rt.env.BULK.send(job);
+      break;
+    case "media.fetch":
+      await rt.env.MEDIA_JOBS.send(job);
       break;
     default:
       unreachable(job);

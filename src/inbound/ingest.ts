@@ -3,6 +3,7 @@
  * run twice: rows are guarded by their keys, effects carry keys of their own.
  */
 import { type Identity, orderMerges, selectOwners } from "../contacts/service";
+import { orderFetches } from "../media/service-inbound";
 import { announceStatuses } from "../messages/sending";
 import { applyWaitingStatuses, foldStatuses, statusStatements } from "../messages/statuses";
 import { MESSAGE_COLUMNS, type Message, toMessage } from "../messages/store";
@@ -20,6 +21,7 @@ import { errorFields, log } from "../platform/log";
 import { type Runtime, shard } from "../platform/runtime";
 import type { WorkspaceEvent } from "../realtime/events";
 import { publishEvents } from "../realtime/publish";
+import { templateStatements } from "../templates/service-webhooks";
 import { keyText, People, type Someone } from "./people";
 import { collectPeople, type Plan, planBatch } from "./plan";
 import type { RoutedEvent } from "./routing";
@@ -169,6 +171,7 @@ async function write(rt: Runtime, db: Db, plan: Plan, known: Resolved, redeliver
     ...moveIdentities(plan.moved, now),
     ...(plan.numbers.size > 0 ? [touchNumbers([...plan.numbers.values()], now)] : []),
     ...(plan.facts.length > 0 ? [updateNumberFacts(plan.facts, now)] : []),
+    ...templateStatements(plan.templates, now),
     ...(echoes.length > 0 ? [applyWaitingStatuses(echoes)] : []),
   ];
   const firstStatus = statements.length;
@@ -232,6 +235,7 @@ async function runEffects(
     rt,
     [...known.merges, ...(await conflictingOwners(db, known))].map((merge) => ({ ...merge, shard: shardNumber })),
   );
+  await orderFetches(rt, shardNumber, written.created);
   await publishBatch(rt, plan, written, db.bookmark);
   await countThroughput(rt, db, plan);
 }

@@ -5,6 +5,7 @@ import { sha256Hex } from "../platform/crypto";
 import { unreachable } from "../platform/errors";
 import type { NewId } from "../platform/ids";
 import type { Person } from "../providers/provider";
+import type { ArrivedUpdate } from "../templates/service-webhooks";
 import { type Key, keyText, type People, personKeys } from "./people";
 import type { RoutedEvent } from "./routing";
 import type {
@@ -34,6 +35,7 @@ export interface Plan {
     messageLimit?: number | null;
     verifiedName?: string;
   }[];
+  templates: ArrivedUpdate[];
   /** Every number the batch is about; inbound messages count against its throughput. */
   numbers: Map<string, { workspaceId: string; id: string; statuses: boolean; inbound: number }>;
 }
@@ -54,6 +56,7 @@ export async function planBatch(events: readonly RoutedEvent[], context: PlanCon
     webhookEvents: [],
     moved: [],
     facts: [],
+    templates: [],
     numbers: new Map(),
   };
   const conversations = new Map<string, NewConversation>();
@@ -232,6 +235,11 @@ async function planEvent(
       return;
     case "notice":
       if (event.numberUpdate && num !== null) plan.facts.push({ workspaceId: ws, id: num, ...event.numberUpdate });
+      if (event.templateUpdate) {
+        const { businessId } = event.number;
+        const { receivedAt, position } = routed;
+        plan.templates.push({ workspaceId: ws, businessId, receivedAt, position, update: event.templateUpdate });
+      }
       plan.webhookEvents.push(await stored(routed, event.topic, event.field, null));
       return;
     case "unknown":

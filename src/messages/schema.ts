@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { messageMedia } from "../media/schema";
 import { uuidSchema } from "../platform/ids";
 import { pageOf, pageQuery } from "../platform/pagination";
 
@@ -30,13 +31,11 @@ export const sendBase = z.object({
     .max(200)
     .optional()
     .openapi({ description: "The message this one quotes: our id or the provider's." }),
-  scheduled_at: isoTime
-    .optional()
-    .openapi({
-      type: "string",
-      format: "date-time",
-      description: "Not sent before; the status is `scheduled` until then.",
-    }),
+  scheduled_at: isoTime.optional().openapi({
+    type: "string",
+    format: "date-time",
+    description: "Not sent before; the status is `scheduled` until then.",
+  }),
 });
 
 /** WhatsApp's limit of a text body (facts 1.2). */
@@ -72,6 +71,7 @@ export const messageResource = z
     type: z.string(),
     status: z.enum(["scheduled", "queued", "sending", "sent", "delivered", "read", "failed", "cancelled"]),
     content: z.record(z.string(), z.unknown()),
+    media: messageMedia.nullable().openapi({ description: "The file it carries." }),
     origin: z.enum(["api", "live", "history", "echo"]),
     reply_to: z.string().nullable().openapi({ description: "Provider id of the message this one quotes." }),
     error: errorResource.nullable(),

@@ -3,6 +3,7 @@
  * crash; what a step leaves behind, a redelivery or the sweep takes up without a second call.
  */
 import { type LearnedIdentity, learnIdentities } from "../contacts/service";
+import { BatchFiles } from "../media/service-provider";
 import { openConnection, type PhoneNumber } from "../phone-numbers/service";
 import { gateOf, messagesPerSecond, noteBlocked, numbersById } from "../phone-numbers/service-pipeline";
 import { isoMillis } from "../platform/clock";
@@ -19,6 +20,8 @@ import { messageView } from "./view";
 /** Waves of at most 10 calls, at most 5 at a time: six connections is the platform's limit, and D1 needs one. */
 const WAVE = 10;
 const CONNECTIONS = 5;
+/** An upload holds two of them. */
+const UPLOADS = 2;
 
 /**
  * Handles a batch of send jobs. Returns when every job is settled: sent, failed, handed back with a fresh job, or left
@@ -94,6 +97,8 @@ class SendBatch {
   readonly #touched = new Map<string, Message>();
   readonly #connections = new Map<string, Connection>();
   readonly #stopped = new Map<string, { notBefore: number }>();
+  /** Contents with the provider's ids of our files, by message. */
+  readonly #contents = new Map<string, Message["content"]>();
   #storedAt: number;
 
   constructor(
@@ -118,24 +123,48 @@ class SendBatch {
   /** Calls wave by wave. Messages of one conversation follow each other; a wave holds one of each at the most. */
   async call(claimed: readonly Message[]): Promise<void> {
     for (const message of claimed) this.#touch(message);
-    const queues = [...Map.groupBy(claimed, (m) => `${m.workspaceId} ${m.conversationId} ${m.lane}`).values()].map(
-      (q) => [...q],
-    );
+    const files = await BatchFiles.load(this.rt, this.shardNumber, claimed);
+    const queues = [...Map.groupBy(claimed, (m) => `${m.workspaceId} ${m.conversationId} ${m.lane}`).values()]
+      .map((q) => [...q])
+      // An upload keeps nobody waiting who has no use for it.
+      .sort((a, b) => Number(a.some((m) => files.waits(m))) - Number(b.some((m) => files.waits(m))));
     while (queues.some((queue) => queue.length > 0)) {
       const wave = queues.filter((queue) => queue.length > 0).slice(0, WAVE);
       const heads = wave.map((queue) => queue.shift()).filter((m) => m !== undefined);
-      const startable = this.#startable(heads);
+      const startable = await this.#withFiles(this.#startable(heads), files, wave);
       await this.#journal(startable);
       await inParallel(startable, CONNECTIONS, async (message) => {
         const goOn = await this.#callOne(message);
-        if (goOn) return;
-        // Order within the conversation: what stands behind a message that must be tried again goes back with it.
-        const queue = wave.find((q) => q[0]?.conversationId === message.conversationId && q[0].lane === message.lane);
-        for (const behind of queue?.splice(0) ?? []) this.#release(behind, this.rt.clock());
+        if (!goOn) this.#releaseBehind(message, wave);
       });
       if (this.rt.clock() - this.#storedAt >= this.rt.config.PIPELINE.resultEvery) await this.#store();
     }
     await this.#store();
+  }
+
+  /** Order within the conversation: what stands behind a message that must be tried again goes back with it. */
+  #releaseBehind(message: Message, wave: readonly Message[][]): void {
+    const queue = wave.find((q) => q[0]?.conversationId === message.conversationId && q[0].lane === message.lane);
+    for (const behind of queue?.splice(0) ?? []) this.#release(behind, this.rt.clock());
+  }
+
+  /** Those whose files the provider has. Before the journal: a crash during an upload leaves nothing ambiguous. */
+  async #withFiles(heads: readonly Message[], files: BatchFiles, wave: readonly Message[][]): Promise<Message[]> {
+    const ready: Message[] = [];
+    await inParallel(heads, UPLOADS, async (message) => {
+      const number = this.numbers.get(message.phoneNumberId);
+      if (!number) throw new Error("A message was claimed without its number");
+      const timeout = Math.max(1, this.lastStart - this.rt.clock());
+      const attached = await files.attach(message, number, await this.#connection(number), timeout);
+      if (attached.ok) {
+        this.#contents.set(message.id, attached.content);
+        ready.push(message);
+      } else if (!(await this.#interpret(message, number, attached.outcome))) {
+        this.#releaseBehind(message, wave);
+      }
+    });
+    // Uploads take their time, and one may have stopped the number.
+    return this.#startable(ready);
   }
 
   /** Without those whose number was blocked meanwhile, and without any once it is too late to start a call. */
@@ -174,7 +203,7 @@ class SendBatch {
         ? { phone: null, userId: null, groupId: String(message.content.group_id) }
         : { phone: message.toNumber?.replace("+", "") ?? null, userId: message.toUser },
       type: message.type,
-      content: message.content,
+      content: this.#contents.get(message.id) ?? message.content,
       replyTo: message.replyTo,
     });
     return this.#interpret(message, number, outcome);

@@ -1,3 +1,4 @@
+import { checkFiles } from "../media/service-limits";
 import { resolveNumber } from "../phone-numbers/service";
 import { isoMillis } from "../platform/clock";
 import type { Db } from "../platform/d1";
@@ -83,6 +84,7 @@ export async function acceptMessage(
   if (!number) throw invalidField(["body", "phone_number_id"], "Phone number not found in this workspace");
   if (number.status === "disabled") throw invalidField(["body", "phone_number_id"], "The phone number is disabled");
   if (reads.workspace?.status !== "active") throw new AppError("conflict", "The workspace is suspended");
+  await checkFiles(rt, db, number, intent);
   const replyTo = replyTarget(intent.replyTo, reads.repliedTo);
   checkConsent(intent, reads.recipient);
   const thread = reads.recipient?.threads.find((t) => t.phoneNumberId === number.id) ?? null;

@@ -103,11 +103,15 @@ export function readConfig(env: object): Config {
   if (known) return known;
   const result = settingsSchema.safeParse(env);
   if (!result.success) {
-    const detail = result.error.issues.map((issue) => issue.message || issue.path.join(".")).join("; ");
-    throw new AppError("misconfigured", detail);
+    throw new AppError("misconfigured", result.error.issues.map(described).join("; "));
   }
   parsed.set(env, result.data);
   return result.data;
+}
+
+/** Zod's own words name no setting; ours do. */
+function described({ path, message }: z.core.$ZodIssue): string {
+  return message.includes(String(path[0])) ? message : `${path.join(".")}: ${message}`;
 }
 
 /** The value of a setting that something needs now, or a 400 that names it (contract 22). */

@@ -18,7 +18,7 @@ export const listTotals = sqliteTable(
   "list_totals",
   {
     workspaceId: text("workspace_id").notNull(),
-    list: text("list", { enum: ["messages", "conversations", "contacts"] }).notNull(),
+    list: text("list", { enum: ["messages", "conversations", "contacts", "media", "templates"] }).notNull(),
     n: integer("n").notNull(),
   },
   (t) => [primaryKey({ columns: [t.workspaceId, t.list] })],
