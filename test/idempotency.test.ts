@@ -1,6 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { sandbox } from "./support/sandbox";
 import { newPerson, World } from "./support/world";
+
+// A second each, alone; several on a machine that runs other tests as well.
+vi.setConfig({ testTimeout: 30_000 });
 
 let world: World;
 

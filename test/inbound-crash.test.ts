@@ -83,6 +83,7 @@ async function world() {
     jobOf(says(number, { wa: ben, name: "Ben" }, { id: wamid(), at: ago(90) })),
     jobOf(says(number, { user: `US.${ben}` }, { id: wamid(), at: ago(89) })),
     jobOf(says(number, { wa: moved, name: "Moved" }, { id: wamid(), at: ago(88) })),
+    jobOf(says(number, { wa: now, name: "Moved" }, { id: wamid(), at: ago(45) })),
   ]);
   const target = wamid();
   const large = `webhooks/${newUuid()}.json`;
@@ -109,7 +110,7 @@ async function world() {
         ],
       }),
     ),
-    // Two contacts turn out to be one person.
+    // Two contacts turn out to be one person, by their names and by a change of number.
     jobOf(says(number, { wa: ben, user: `US.${ben}` }, { id: wamid(), at: ago(6) })),
     jobOf(changedNumber(number, moved, now, ago(50))),
     jobOf(says(number, { wa: now }, { id: wamid(), at: ago(40) })),
@@ -127,8 +128,8 @@ type World = Awaited<ReturnType<typeof world>>;
 async function expectSettled({ here, there, ana, ben, now, id }: World): Promise<void> {
   const inbox = inboxOf(here.workspaceId);
   const messages = await inbox.messages();
-  // 1 sent; before: 3; now: Ana 2 and the large one, Ben 1, Moved 1.
-  expect(messages).toHaveLength(1 + 3 + 5);
+  // 1 sent; before: 4; now: Ana 2 and the large one, Ben 1, Moved 1.
+  expect(messages).toHaveLength(1 + 4 + 5);
   expect(messages.find((m) => m.id === id)).toMatchObject({ status: "read", delivered_at: ago(5), read_at: ago(4) });
   const contacts = await inbox.contacts();
   expect(contacts.map((c) => [c.name, c.wa_id]).sort()).toEqual(
@@ -140,7 +141,7 @@ async function expectSettled({ here, there, ana, ben, now, id }: World): Promise
   );
   expect(contacts.find((c) => c.name === "Ana")).toMatchObject({ opted_out_at: ago(8) });
   expect(contacts.find((c) => c.name === "Ben")).toMatchObject({ user_id: `US.${ben}` });
-  expect((await inbox.conversations()).map((v) => v.message_count).sort()).toEqual([2, 3, 4]);
+  expect((await inbox.conversations()).map((v) => v.message_count).sort()).toEqual([3, 3, 4]);
   expect((await inbox.references()).map((e) => e.kind)).toEqual(["reaction"]);
   expect((await inbox.events()).map((e) => e.kind).sort()).toEqual(["identity_change", "unknown"]);
   await expectExactCounts(here.workspaceId);

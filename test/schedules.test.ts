@@ -1,8 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { cancelMessage } from "../src/messages/service";
+import { eventually } from "./support/pipeline";
 import { sandbox } from "./support/sandbox";
 import { eventsOf, openFeed } from "./support/sockets";
 import { newPerson, World } from "./support/world";
+
+// A second each, alone; several on a machine that runs other tests as well.
+vi.setConfig({ testTimeout: 30_000 });
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -188,7 +192,7 @@ describe("cancelling", () => {
       status: "cancelled",
       error: null,
     });
-    await vi.waitFor(() => {
+    await eventually(() => {
       const mine = eventsOf(feed).filter((event) => event.type === "message.status");
       expect(mine).toContainEqual(
         expect.objectContaining({ message: expect.objectContaining({ id, status: "cancelled" }) }),

@@ -1,8 +1,12 @@
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { registerNumber } from "./support/numbers";
+import { eventually } from "./support/pipeline";
 import { sandbox } from "./support/sandbox";
 import { newPerson, type Waiting, World } from "./support/world";
+
+// A second each, alone; several on a machine that runs other tests as well.
+vi.setConfig({ testTimeout: 30_000 });
 
 const MINUTE = 60_000;
 
@@ -85,7 +89,7 @@ describe("eight consumers at once", () => {
     await world.drain();
     await sandbox.flush({ order: "reverse", batch: 20 });
     await expectDelivered(wanted);
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       for (const row of await world.messages()) {
         expect(row).toMatchObject({ status: "read", open: null, claim: null, wa_message_id: expect.any(String) });
         expect([row.sent_at, row.delivered_at, row.read_at]).not.toContain(null);
@@ -105,7 +109,7 @@ describe("eight consumers at once", () => {
     await world.drain();
     await expectDelivered(wanted);
     await sandbox.flush({ batch: 100 });
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       for (const row of await world.messages()) expect(row.status).toBe("read");
     });
   });
@@ -346,7 +350,7 @@ describe("a status that is faster than the answer", () => {
     world.onCall = async (go) => {
       const answer = await go();
       await sandbox.flush();
-      await vi.waitFor(async () => expect(await world.message(id)).toMatchObject({ status: "read", open: null }));
+      await eventually(async () => expect(await world.message(id)).toMatchObject({ status: "read", open: null }));
       await world.deliver(jobs);
       return answer;
     };
@@ -369,7 +373,7 @@ describe("a status that is faster than the answer", () => {
     await world.deliver(world.take());
     expect(await world.message(first.id)).toMatchObject({ status: "queued", failures: 1 });
     await sandbox.flush();
-    await vi.waitFor(async () => expect(await world.message(first.id)).toMatchObject({ status: "read", open: null }));
+    await eventually(async () => expect(await world.message(first.id)).toMatchObject({ status: "read", open: null }));
     await world.drain();
     expect(await world.receivedBy(to)).toEqual(["a1", "a2"]);
   });
@@ -439,7 +443,7 @@ describe("what does not answer", () => {
     await world.drain();
     expect(world.calls).toHaveLength(1);
     await sandbox.flush();
-    await vi.waitFor(async () => expect(await world.message(id)).toMatchObject({ status: "read" }));
+    await eventually(async () => expect(await world.message(id)).toMatchObject({ status: "read" }));
   });
 
   it("costs its message nothing: a provider's id that another message has already", async () => {

@@ -3,9 +3,13 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { sealToken } from "../src/phone-numbers/service";
 import { reopenGate } from "../src/phone-numbers/service-pipeline";
 import { registerNumber } from "./support/numbers";
+import { eventually } from "./support/pipeline";
 import { sandbox } from "./support/sandbox";
 import { eventsOf, openFeed } from "./support/sockets";
 import { newPerson, World } from "./support/world";
+
+// A second each, alone; several on a machine that runs other tests as well.
+vi.setConfig({ testTimeout: 30_000 });
 
 const MINUTE = 60_000;
 
@@ -248,7 +252,7 @@ describe("a call of which nobody knows whether it arrived", () => {
     await world.pass(3);
     expect(await world.message(id)).toMatchObject({ status: "sending", open: null, wa_message_id: null });
     await sandbox.flush({ batch: 100 });
-    const row = await vi.waitFor(async () => {
+    const row = await eventually(async () => {
       const now = await world.message(id);
       expect(now).toMatchObject({ status: "read", ambiguous_at: null, error: null });
       return now;
@@ -307,7 +311,7 @@ describe("a call of which nobody knows whether it arrived", () => {
     await world.passWithStatuses(12);
     expect(await world.message(id)).toMatchObject({ status: "failed" });
     await sandbox.flush({ batch: 100 });
-    await vi.waitFor(async () =>
+    await eventually(async () =>
       expect(await world.message(id)).toMatchObject({ status: "read", error: null, failed_at: null }),
     );
   });
@@ -354,7 +358,7 @@ describe("a number that the provider blocks", () => {
     expect(world.calls.length).toBeLessThanOrEqual(10);
     const first = world.calls.length;
     expect(await numberRow()).toMatchObject({ blocked_reason: expect.stringContaining("Token") });
-    await vi.waitFor(() =>
+    await eventually(() =>
       expect(eventsOf(feed)).toContainEqual(
         expect.objectContaining({
           type: "phone_number.updated",
@@ -375,7 +379,7 @@ describe("a number that the provider blocks", () => {
     expect((await world.accepted()).total).toBe(31);
     await world.expectNoneTwice();
     expect(await numberRow()).toMatchObject({ blocked_reason: null, blocked_at: null });
-    await vi.waitFor(() =>
+    await eventually(() =>
       expect(eventsOf(feed)).toContainEqual(
         expect.objectContaining({
           type: "phone_number.updated",
@@ -606,7 +610,7 @@ describe("a second shard", () => {
     expect(await world.receivedBy(ana)).toEqual(["a1", "a2"]);
     expect(await world.receivedBy(ben)).toEqual(["b1"]);
     await sandbox.flush({ batch: 100 });
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       for (const row of await world.messages()) expect(row.status).toBe("read");
     });
     await world.expectNoneTwice();

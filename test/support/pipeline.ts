@@ -94,6 +94,11 @@ export async function messageRow(
   return row;
 }
 
+/** Waits until `check` passes: queues and objects of the real Worker take their time, on a busy machine seconds. */
+export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
+  return vi.waitFor(check, { timeout: 10_000, interval: 20 });
+}
+
 /** Waits until a message has come this far. */
 export async function untilStatus(
   id: string,
