@@ -10,7 +10,7 @@ import { measureIngest } from "./measures/ingest.mjs";
 import { measureLists } from "./measures/lists.mjs";
 import { measureStartup } from "./measures/startup.mjs";
 import { createTenant } from "./support/account.mjs";
-import { circumstances, printTable, writeResults } from "./support/report.mjs";
+import { circumstances, printTable, writeReadme, writeResults } from "./support/report.mjs";
 import { buildAll, startApp, startSandbox } from "./support/stack.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "switchboard-bench-"));
@@ -191,9 +191,12 @@ try {
   printTable(lines);
   printOperations(measured.costs);
   const budgets = lines.filter(({ met }) => met !== undefined);
+  writeReadme(lines);
   writeResults({ ...circumstances(), ...measured, budgets });
   const missed = budgets.filter(({ met }) => !met).length;
-  console.log(`\n${budgets.length - missed} of ${budgets.length} budgets met. Written to bench/results.json.`);
+  console.log(
+    `\n${budgets.length - missed} of ${budgets.length} budgets met. Written to bench/results.json and README.md.`,
+  );
 } catch (error) {
   failure = error;
 } finally {

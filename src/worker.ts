@@ -1,4 +1,3 @@
-import { api } from "./api";
 import { consume } from "./consumer";
 import { runCron } from "./cron";
 
@@ -8,7 +7,8 @@ export { SenderGate } from "../durable-objects/sender-gate";
 export { WorkspaceHub } from "../durable-objects/workspace-hub";
 
 export default {
-  fetch: (request, env, ctx) => api.fetch(request, env, ctx),
+  // Loaded by the first request: objects, queues and crons start without the API's few hundred schemas.
+  fetch: async (request, env, ctx) => (await import("./api")).api.fetch(request, env, ctx),
   queue: (batch, env) => consume(batch, env),
   scheduled: (controller, env) => runCron(controller, env),
 } satisfies ExportedHandler<Env>;

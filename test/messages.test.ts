@@ -246,6 +246,9 @@ describe("reply_to", () => {
   it("refuses an id nobody has, a message that was not sent yet, and one of another conversation", async () => {
     const to = newPerson();
     await field(await send({ to, text: "x", reply_to: crypto.randomUUID() }), "reply_to");
+    for (const reply_to of ["", "two words", "wamid.<b>", "x".repeat(201)]) {
+      await field(await send({ to, text: "x", reply_to }), "reply_to");
+    }
     const planned = await json(
       await send({ to, text: "later", scheduled_at: new Date(Date.now() + 3_600_000).toISOString() }),
       201,

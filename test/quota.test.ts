@@ -5,6 +5,8 @@ import { QuotaWindows } from "../durable-objects/quota-windows";
 import { newUuid } from "../src/platform/ids";
 import { planWindows, takeQuota } from "../src/workspaces/quota";
 import { memberWithRole, newUser, newWorkspace, testRuntime } from "./support/identity";
+import { registerNumber } from "./support/numbers";
+import { newPerson } from "./support/world";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -177,6 +179,35 @@ describe("plan limits over HTTP", () => {
 
     await env.DIRECTORY.prepare("UPDATE workspaces SET plan = 'pro' WHERE id = ?1").bind(free.workspaceId).run();
     expect(headersOf(await free.call("GET", path))).toMatchObject({ limit: "1000", remaining: "899" });
+  });
+
+  it("neither sends, stores nor shows anything for a call it refuses, though reads run beside the charge", async () => {
+    vi.spyOn(Date, "now").mockReturnValue(Math.floor(Date.now() / DAY) * DAY + 12.5 * HOUR);
+    const free = await newWorkspace({ plan: "free" });
+    const number = await registerNumber(free);
+    const send = () =>
+      free.callWithKey("POST", "/api/messages/send/text", { phone_number_id: number.id, to: newPerson(), text: "x" });
+    const { id } = await (await send()).json<{ id: string }>();
+    const rt = testRuntime();
+    for (let i = 0; i < 100; i += 1) await takeQuota(rt, free.workspaceId, planWindows("free", rt.config));
+    const calls = [
+      send,
+      () => free.callWithKey("GET", "/api/messages"),
+      () => free.callWithKey("GET", "/api/conversations"),
+      () => free.callWithKey("GET", `/api/messages/${id}`),
+      () => free.callWithKey("GET", `/api/messages/${crypto.randomUUID()}`),
+      () => free.call("GET", `/api/messages/${id}`),
+      () => free.callWithKey("DELETE", `/api/messages/${id}`),
+    ];
+    for (const call of calls) {
+      const refused = await call();
+      expect(refused.status).toBe(429);
+      expect(await refused.json()).toMatchObject({ code: "rate_limited" });
+    }
+    const stored = await env.SHARD_0.prepare("SELECT count(*) AS n FROM messages WHERE workspace_id = ?1")
+      .bind(free.workspaceId)
+      .first<{ n: number }>();
+    expect(stored?.n).toBe(1);
   });
 
   it("refuses the 1,001st call of a day though the hour is new", async () => {

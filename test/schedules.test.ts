@@ -58,7 +58,7 @@ describe("a message with scheduled_at", () => {
     expect(await world.message(body.id)).toMatchObject({ status: "sent", open: null });
   });
 
-  it.each(["2020-01-01T00:00:00Z", "tomorrow", "2026-01-31", 1798761600])(
+  it.each(["2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "tomorrow", "2026-01-31", 1798761600])(
     "of %s is a 422 that names it",
     async (value) => {
       const response = await plan(newPerson(), "no", value as string);

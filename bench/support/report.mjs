@@ -64,6 +64,24 @@ export function printTable(lines) {
   }
 }
 
+const MARKS = /(<!-- bench:start -->\n)[\s\S]*(<!-- bench:end -->)/;
+
+/** Puts the table between the marks of the README, so that it shows what was last measured. @param {readonly Line[]} lines */
+export function writeReadme(lines) {
+  const path = join(ROOT, "README.md");
+  const rows = lines.map(({ what, value, budget = "", met }) => {
+    const verdict = met === false ? `**${budget}, missed**` : budget;
+    return `| ${what.trim()} | ${value} | ${verdict} |`;
+  });
+  const table = ["| what | measured | budget |", "|---|---:|---:|", ...rows].join("\n");
+  const text = readFileSync(path, "utf8");
+  if (!MARKS.test(text)) throw new Error("README.md has lost its bench marks");
+  writeFileSync(
+    path,
+    text.replace(MARKS, (_, start, end) => `${start}\n${table}\n\n${end}`),
+  );
+}
+
 /** @param {object} results */
 export function writeResults(results) {
   writeFileSync(join(ROOT, "bench/results.json"), `${JSON.stringify(results, null, 2)}\n`);

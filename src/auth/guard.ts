@@ -118,12 +118,40 @@ export function may(membership: Membership, permission: Permission): boolean {
  * role; then one call is charged to the plan.
  */
 export async function enterWorkspace(c: AppContext, permission: Permission, named?: string): Promise<WorkspaceScope> {
+  const { charged, ...scope } = await enterCharging(c, permission, named);
+  await charged;
+  return scope;
+}
+
+/**
+ * The same, with the charge still on its way, for handlers that begin with reads (pipeline 24): `charged` must be
+ * awaited together with the first of them, before anything is done or answered. It rejects when the plan is used up.
+ */
+export async function enterCharging(
+  c: AppContext,
+  permission: Permission,
+  named?: string,
+): Promise<WorkspaceScope & { charged: Promise<void> }> {
   const caller = await authenticate(c);
   const membership = chosen(c, caller, named);
   if (!membership) throw new AppError("not_found", "Workspace not found");
   if (!may(membership, permission)) throw new AppError("forbidden", insufficient(permission));
-  await chargeWorkspace(c, membership);
-  return scopeOf(c, caller, membership);
+  const charged = chargeWorkspace(c, membership);
+  // A read that fails before anybody awaits the charge must not leave its refusal unhandled.
+  charged.catch(() => undefined);
+  return { ...scopeOf(c, caller, membership), charged };
+}
+
+/** Enters a workspace to read: `read` runs while the plan is charged, and is not shown when the plan is used up. */
+export async function enterReading<T>(
+  c: AppContext,
+  permission: Permission,
+  named: string | undefined,
+  read: (scope: WorkspaceScope) => Promise<T>,
+): Promise<{ scope: WorkspaceScope; found: T }> {
+  const { charged, ...scope } = await enterCharging(c, permission, named);
+  const [found] = await Promise.all([read(scope), charged]);
+  return { scope, found };
 }
 
 function chosen(c: AppContext, caller: Caller, named: string | undefined): Membership | undefined {
@@ -151,7 +179,7 @@ export async function enterItem<T extends { workspaceId: string }>(
     throw new AppError("validation", "Must be a UUID", { fields: [{ loc: ["path", "id"], msg: "Must be a UUID" }] });
   }
   const byShard = Map.groupBy(caller.memberships, (m) => m.shard);
-  const found = await Promise.all(
+  const finding = Promise.all(
     [...byShard].map(async ([number, memberships]) => {
       const db = shard(c.var.rt, number, consistencyOf(c, number));
       const item = await find(
@@ -161,14 +189,18 @@ export async function enterItem<T extends { workspaceId: string }>(
       return item ? { item, db } : null;
     }),
   );
+  // Where it is clear who pays, whatever is found, the charge does not wait for the search (pipeline 24).
+  const [only, ...others] = caller.memberships;
+  const payer = only && others.length === 0 && may(only, permission) ? only : null;
+  const [found] = await Promise.all([finding, payer && chargeWorkspace(c, payer)]);
   const hit = found.find((f) => f !== null);
   const membership = hit && caller.memberships.find((m) => m.workspaceId === hit.item.workspaceId);
   if (!hit || !membership) {
-    await chargeMiss(c, caller);
+    if (!payer) await chargeMiss(c, caller);
     throw new AppError("not_found", missing);
   }
   if (!may(membership, permission)) throw new AppError("forbidden", insufficient(permission));
-  await chargeWorkspace(c, membership);
+  if (!payer) await chargeWorkspace(c, membership);
   return { scope: scopeOf(c, caller, membership, hit.db), item: hit.item };
 }
 

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { enterItem, enterWorkspace, rememberBookmark } from "../auth/guard";
+import { enterItem, enterReading, rememberBookmark } from "../auth/guard";
 import { operation } from "../auth/operation";
 import { messageList } from "../messages/schema";
 import { pageMessages, selectMessageEvents } from "../messages/service";
@@ -91,13 +91,16 @@ function shape(conversation: Conversation): z.input<typeof conversationResource>
 export const conversationRoutes = createRouter()
   .openapi(list, async (c) => {
     const query = c.req.valid("query");
-    const scope = await enterWorkspace(c, "conversations.read", query.workspace_id);
-    const number =
-      query.phone_number_id === undefined
-        ? null
-        : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
-    const filter = { phoneNumberId: number?.id ?? query.phone_number_id, unread: query.unread };
-    const page = await pageConversations(scope.db, scope.workspaceId, filter, query);
+    const { scope, found: page } = await enterReading(
+      c,
+      "conversations.read",
+      query.workspace_id,
+      async ({ db, workspaceId }) => {
+        const asked = query.phone_number_id;
+        const number = asked === undefined ? null : await resolveNumber(db, workspaceId, asked);
+        return pageConversations(db, workspaceId, { phoneNumberId: number?.id ?? asked, unread: query.unread }, query);
+      },
+    );
     rememberBookmark(c, scope);
     return c.json(pageBody(page, query, shape), 200);
   })

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { enterItem, enterWorkspace, rememberBookmark } from "../auth/guard";
+import { enterItem, enterReading, rememberBookmark } from "../auth/guard";
 import { operation } from "../auth/operation";
 import { createRouter } from "../platform/app";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
@@ -70,15 +70,17 @@ function shapeDead(letter: DeadLetter) {
 export const inboundRoutes = createRouter()
   .openapi(listEvents, async (c) => {
     const query = c.req.valid("query");
-    const scope = await enterWorkspace(c, "webhook_events.read", query.workspace_id);
-    const page = await pageWebhookEvents(scope.db, scope.workspaceId, { kind: query.kind }, query);
+    const { scope, found: page } = await enterReading(c, "webhook_events.read", query.workspace_id, (own) =>
+      pageWebhookEvents(own.db, own.workspaceId, { kind: query.kind }, query),
+    );
     rememberBookmark(c, scope);
     return c.json(pageBody(page, query, shapeEvent), 200);
   })
   .openapi(listDead, async (c) => {
     const query = c.req.valid("query");
-    const scope = await enterWorkspace(c, "dead_letters.read", query.workspace_id);
-    const page = await pageDeadLetters(scope.db, scope.workspaceId, query);
+    const { scope, found: page } = await enterReading(c, "dead_letters.read", query.workspace_id, (own) =>
+      pageDeadLetters(own.db, own.workspaceId, query),
+    );
     rememberBookmark(c, scope);
     return c.json(pageBody(page, query, shapeDead), 200);
   })

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { enterItem, enterWorkspace, rememberBookmark, type WorkspaceScope } from "../auth/guard";
+import { enterCharging, enterItem, enterReading, rememberBookmark, type WorkspaceScope } from "../auth/guard";
 import { operation } from "../auth/operation";
 import { resolveNumber } from "../phone-numbers/service";
 import { type AppContext, createRouter } from "../platform/app";
@@ -70,12 +70,15 @@ const cancel = operation({ kind: "workspace", permission: "messages.send", item:
   responses: { 204: { description: "Cancelled" } },
 });
 
-function sendScope(scope: WorkspaceScope): SendScope {
-  return { rt: scope.rt, workspaceId: scope.workspaceId, shard: scope.membership.shard, db: scope.db };
+/** A scope whose charge may still be on its way (`enterCharging`). */
+type Sender = WorkspaceScope & { charged?: Promise<void> };
+
+function sendScope({ rt, workspaceId, membership, db, charged }: Sender): SendScope {
+  return { rt, workspaceId, shard: membership.shard, db, allowed: charged };
 }
 
 /** Accepts one send and answers 201 with the message as accepted, whether now or under the same key before. */
-async function send(c: AppContext, scope: WorkspaceScope, body: object, intent: SendIntent) {
+async function send(c: AppContext, scope: Sender, body: object, intent: SendIntent) {
   const key = c.req.header("idempotency-key");
   const claim = key === undefined ? null : { key, hash: await requestHash(c.req.path.replace(/\/$/, ""), body) };
   const { message, replayed } = await acceptMessage(sendScope(scope), intent, claim);
@@ -87,7 +90,7 @@ async function send(c: AppContext, scope: WorkspaceScope, body: object, intent: 
 export const messageRoutes = createRouter()
   .openapi(sendText, async (c) => {
     const body = c.req.valid("json");
-    const scope = await enterWorkspace(c, "messages.send", body.workspace_id);
+    const scope = await enterCharging(c, "messages.send", body.workspace_id);
     const content = { body: body.text, ...(body.preview_url === undefined ? {} : { preview_url: body.preview_url }) };
     return c.json(
       await send(c, scope, body, {
@@ -107,23 +110,27 @@ export const messageRoutes = createRouter()
   })
   .openapi(list, async (c) => {
     const query = c.req.valid("query");
-    const scope = await enterWorkspace(c, "messages.read", query.workspace_id);
-    const number =
-      query.phone_number_id === undefined
-        ? null
-        : await resolveNumber(scope.db, scope.workspaceId, query.phone_number_id);
-    const filter: MessageFilter = {
-      conversationId: query.conversation_id,
-      contactId: query.contact_id,
-      // A number nobody has matches nothing.
-      phoneNumberId: number?.id ?? query.phone_number_id,
-      direction: query.direction,
-      status: query.status,
-      type: query.type,
-      since: query.since,
-      until: query.until,
-    };
-    const page = await pageMessages(scope.db, scope.workspaceId, filter, query);
+    const { scope, found: page } = await enterReading(
+      c,
+      "messages.read",
+      query.workspace_id,
+      async ({ db, workspaceId }) => {
+        const asked = query.phone_number_id;
+        const number = asked === undefined ? null : await resolveNumber(db, workspaceId, asked);
+        const filter: MessageFilter = {
+          conversationId: query.conversation_id,
+          contactId: query.contact_id,
+          // A number nobody has matches nothing.
+          phoneNumberId: number?.id ?? asked,
+          direction: query.direction,
+          status: query.status,
+          type: query.type,
+          since: query.since,
+          until: query.until,
+        };
+        return pageMessages(db, workspaceId, filter, query);
+      },
+    );
     const events = await selectMessageEvents(scope.db, page.rows);
     rememberBookmark(c, scope);
     return c.json(

@@ -29,8 +29,8 @@ const sendBase = z.object({
   conversation_id: uuidSchema.optional(),
   reply_to: z
     .string()
-    .min(1)
     .max(200)
+    .regex(/^[\w.:+/=-]+$/, "Must be the id of a message: ours, or the provider's such as wamid.…")
     .optional()
     .openapi({ description: "The message this one quotes: our id or the provider's." }),
   scheduled_at: isoTime.optional().openapi({

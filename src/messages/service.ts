@@ -35,6 +35,9 @@ export { type MessageFilter, pageMessages, selectMessageEvents } from "./store-p
 /** A person may be written to freely this long after their last message (facts 1.9). */
 const SERVICE_WINDOW = 24 * 3_600_000;
 
+/** A later time is a mistake of units rather than a plan. */
+const SCHEDULE_HORIZON = 366 * 24 * 3_600_000;
+
 /** A message somebody wants sent. */
 export interface SendIntent {
   phoneNumberId: string | null;
@@ -57,6 +60,8 @@ export interface SendScope {
   workspaceId: string;
   shard: number;
   db: Db;
+  /** Rejects when the caller's plan is used up. Awaited with the first reads: nothing is stored or sent before. */
+  allowed?: Promise<void> | undefined;
 }
 
 /**
@@ -72,6 +77,10 @@ export async function acceptMessage(
   const { rt, db, workspaceId } = scope;
   const now = rt.clock();
   const recipientKey = recipientKeyOf(intent);
+  if (!recipientKey) {
+    await scope.allowed;
+    throw invalidField(["body", "to"], "Exactly one of to, contact_id and conversation_id is needed");
+  }
   const [reads, named] = await Promise.all([
     selectRecipient(
       db,
@@ -81,12 +90,16 @@ export async function acceptMessage(
       key && { key: key.key, now },
     ),
     recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
+    scope.allowed,
   ]);
   // Before anything is looked at that may have changed since: the same call gets the first answer again, though its
   // planned time has passed by now or its number was disabled. And a repeated call takes none of the pair's pace.
   if (key && reads.holder) return replay(reads.holder, key.hash);
   if (intent.scheduledAt !== null && intent.scheduledAt <= now) {
     throw invalidField(["body", "scheduled_at"], "Must be in the future");
+  }
+  if (intent.scheduledAt !== null && intent.scheduledAt > now + SCHEDULE_HORIZON) {
+    throw invalidField(["body", "scheduled_at"], "Must be within a year");
   }
   if (recipientKey.kind === "conversation" && !reads.conversation)
     throw new AppError("not_found", "Conversation not found");
@@ -186,10 +199,10 @@ export async function acceptMessage(
   }
 }
 
-function recipientKeyOf(intent: SendIntent): RecipientKey {
+/** Null unless exactly one of the three ways to name a recipient is used. */
+function recipientKeyOf(intent: SendIntent): RecipientKey | null {
   const named = [intent.to, intent.contactId, intent.conversationId].filter((value) => value !== null);
-  if (named.length !== 1)
-    throw invalidField(["body", "to"], "Exactly one of to, contact_id and conversation_id is needed");
+  if (named.length !== 1) return null;
   if (intent.to !== null) return { kind: "phone", digits: intent.to.slice(1) };
   if (intent.contactId !== null) return { kind: "contact", id: intent.contactId };
   return { kind: "conversation", id: intent.conversationId ?? "" };

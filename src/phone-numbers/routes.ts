@@ -1,6 +1,6 @@
 import type { z } from "@hono/zod-openapi";
 import type { Permission } from "../auth/access";
-import { enterItem, enterWorkspace, rememberBookmark, type WorkspaceScope } from "../auth/guard";
+import { enterItem, enterReading, enterWorkspace, rememberBookmark, type WorkspaceScope } from "../auth/guard";
 import { operation } from "../auth/operation";
 import { type AppContext, createRouter } from "../platform/app";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
@@ -155,8 +155,9 @@ export const phoneNumberRoutes = createRouter()
   })
   .openapi(listRoute, async (c) => {
     const query = c.req.valid("query");
-    const scope = await enterWorkspace(c, "phone_numbers.read", query.workspace_id);
-    const page = await pageNumbers(scope.db, scope.workspaceId, query);
+    const { scope, found: page } = await enterReading(c, "phone_numbers.read", query.workspace_id, (own) =>
+      pageNumbers(own.db, own.workspaceId, query),
+    );
     rememberBookmark(c, scope);
     return c.json(
       pageBody(page, query, (number) => bodyOf(c, number, page.defaultId)),

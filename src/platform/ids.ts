@@ -1,5 +1,5 @@
+import { z } from "@hono/zod-openapi";
 import { uuidv7 } from "uuidv7";
-import { z } from "zod";
 
 /** Mints a UUIDv7: ids sort by time, so a list by id is a list by age. */
 export type NewId = () => string;

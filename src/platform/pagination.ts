@@ -4,27 +4,42 @@ import { invalidField } from "./errors";
 
 const integerText = /^(0|[1-9]\d{0,8})$/;
 
+const limitText = z
+  .string()
+  .regex(integerText, "Must be a whole number from 1 to 100")
+  .transform(Number)
+  .pipe(z.number().min(1, "Must be from 1 to 100").max(100, "Must be from 1 to 100"));
+
+/** Of any size (contract 10): behind the last row is an empty page. */
+const offset = z
+  .string()
+  .regex(/^(0|[1-9]\d{0,14})$/, "Must be a whole number from 0 to 999999999999999")
+  .transform(Number)
+  .default(0)
+  .openapi({ type: "integer", minimum: 0, default: 0 });
+
 /** `limit`, `offset` and `cursor` of every list. Out of range is refused, never clamped (contract 3). */
 export const pageQuery = z.object({
-  limit: z
-    .string()
-    .regex(integerText, "Must be a whole number from 1 to 100")
-    .transform(Number)
-    .pipe(z.number().min(1, "Must be from 1 to 100").max(100, "Must be from 1 to 100"))
-    .default(20)
-    .openapi({ type: "integer", minimum: 1, maximum: 100, default: 20 }),
-  offset: z
-    .string()
-    .regex(/^(0|[1-9]\d{0,14})$/, "Must be a whole number from 0 to 999999999999999")
-    .transform(Number)
-    .default(0)
-    .openapi({ type: "integer", minimum: 0, default: 0 }),
+  limit: limitText.default(20).openapi({ type: "integer", minimum: 1, maximum: 100, default: 20 }),
+  offset,
   cursor: z
     .string()
     .max(500)
     .optional()
     .openapi({ description: "`next_cursor` of the page before. Wins over `offset` and costs the same at any depth." }),
 });
+
+/** Bare arrays answer everything, unless a page is asked for (contract 10). */
+export const bareListQuery = z.object({
+  limit: limitText.optional().openapi({ type: "integer", minimum: 1, maximum: 100, description: "Without it: all." }),
+  offset,
+});
+
+/** A page of a bare array; no `limit` means all. */
+export interface BareListQuery {
+  limit?: number | undefined;
+  offset: number;
+}
 
 export type PageQuery = z.output<typeof pageQuery>;
 

@@ -5,11 +5,11 @@ import { operation } from "../auth/operation";
 import { createRouter } from "../platform/app";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
 import { AppError } from "../platform/errors";
+import { bareListQuery } from "../platform/pagination";
 import {
   acceptInvitationBody,
   addedMemberAnswer,
   addMemberBody,
-  bareListQuery,
   changeRoleBody,
   memberAnswer,
   memberParams,

@@ -3,14 +3,8 @@ import { authenticateUser, enterWorkspace, may, rememberBookmark, type Workspace
 import { operation } from "../auth/operation";
 import { createRouter } from "../platform/app";
 import { isoSeconds } from "../platform/clock";
-import {
-  bareListQuery,
-  createWorkspaceBody,
-  updateWorkspaceBody,
-  workspaceAnswer,
-  workspaceParams,
-  workspaceSummary,
-} from "./schema";
+import { bareListQuery } from "../platform/pagination";
+import { createWorkspaceBody, updateWorkspaceBody, workspaceAnswer, workspaceParams, workspaceSummary } from "./schema";
 import {
   changeWorkspace,
   createWorkspace,

@@ -16,31 +16,6 @@ const time = z.string().openapi({ format: "date-time", example: "2024-01-01T00:0
 export const workspaceParams = z.object({ workspace_id: uuidSchema });
 export const memberParams = z.object({ workspace_id: uuidSchema, member_id: uuidSchema });
 
-const wholeNumber = /^(0|[1-9]\d{0,8})$/;
-
-/** Bare arrays answer everything, unless a page is asked for (contract 10). */
-export const bareListQuery = z.object({
-  limit: z
-    .string()
-    .regex(wholeNumber, "Must be a whole number from 1 to 100")
-    .transform(Number)
-    .pipe(z.number().min(1, "Must be from 1 to 100").max(100, "Must be from 1 to 100"))
-    .optional()
-    .openapi({ type: "integer", minimum: 1, maximum: 100, description: "Without it: all." }),
-  offset: z
-    .string()
-    .regex(wholeNumber, "Must be a whole number of at least 0")
-    .transform(Number)
-    .default(0)
-    .openapi({ type: "integer", minimum: 0, default: 0 }),
-});
-
-/** A page of a bare array; no `limit` means all. */
-export interface BareListQuery {
-  limit?: number | undefined;
-  offset: number;
-}
-
 export const createWorkspaceBody = z.object({ name, plan: planSchema.default("free") }).openapi("CreateWorkspace");
 
 const words = z.array(z.string().trim().min(1).max(40)).max(200);

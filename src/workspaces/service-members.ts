@@ -1,9 +1,9 @@
 import { insufficient, type Role } from "../auth/access";
 import { randomToken, sha256Hex } from "../platform/crypto";
 import { AppError } from "../platform/errors";
+import type { BareListQuery } from "../platform/pagination";
 import { directory, type Runtime } from "../platform/runtime";
 import { closeMemberSockets } from "../realtime/publish";
-import type { BareListQuery } from "./schema";
 import {
   acceptInvitation,
   deleteMember,

@@ -1,9 +1,10 @@
 import { open, randomToken, type SealContext, seal, sha256Hex } from "../platform/crypto";
 import type { Db } from "../platform/d1";
 import { AppError, invalidField } from "../platform/errors";
+import type { BareListQuery } from "../platform/pagination";
 import { directory, type Runtime, shard, shardNumbers } from "../platform/runtime";
 import { closeKeySockets, closeWorkspaceSockets } from "../realtime/publish";
-import type { BareListQuery, Plan, SettingsPatch } from "./schema";
+import type { Plan, SettingsPatch } from "./schema";
 import {
   insertWorkspace,
   listWorkspacesOf,

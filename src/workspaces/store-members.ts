@@ -1,7 +1,7 @@
 import type { InferSelectModel } from "drizzle-orm";
 import type { Role } from "../auth/access";
 import { columnsOf, type Db, fromRow, statement } from "../platform/d1";
-import type { BareListQuery } from "./schema";
+import type { BareListQuery } from "../platform/pagination";
 import { members } from "./tables";
 
 export type Member = InferSelectModel<typeof members>;

@@ -2,7 +2,8 @@ import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
 import type { Role } from "../auth/access";
 import { columnsOf, type Db, fromRow, jsonChunks, statement } from "../platform/d1";
-import type { BareListQuery, Plan } from "./schema";
+import type { BareListQuery } from "../platform/pagination";
+import type { Plan } from "./schema";
 import type { workspaceStates } from "./shard-tables";
 import { workspaces } from "./tables";
 
