@@ -86,7 +86,7 @@ export async function acceptMessage(
       db,
       workspaceId,
       recipientKey,
-      intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo : null,
+      intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo.toLowerCase() : null,
       key && { key: key.key, now },
     ),
     recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
