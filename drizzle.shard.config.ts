@@ -11,6 +11,10 @@ export default defineConfig({
     "./src/contacts/tables.ts",
     "./src/conversations/tables.ts",
     "./src/messages/tables.ts",
+    "./src/media/tables.ts",
     "./src/inbound/tables.ts",
+    "./src/imports/tables.ts",
+    "./src/templates/tables.ts",
+    "./src/campaigns/tables.ts",
   ],
 });

@@ -55,6 +55,8 @@ export default defineConfig(async () => {
     test: {
       include: ["test/**/*.test.ts"],
       setupFiles: ["./test/support/setup.ts"],
+      // The Worker logs every request: shown where a test fails.
+      silent: "passed-only" as const,
     },
   };
 });

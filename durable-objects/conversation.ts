@@ -46,6 +46,14 @@ export class Conversation extends DurableObject<Env> {
     this.#showPresence();
   }
 
+  /** The person was erased: whoever looks is sent away, and nothing is kept. */
+  async forget(): Promise<void> {
+    this.#sockets.closeOf("all");
+    this.#tickets.forget();
+    await this.ctx.storage.deleteAlarm();
+    await this.ctx.storage.deleteAll();
+  }
+
   /** The upgrade. 403: used ticket or ended access; 429: too many sockets. */
   override async fetch(request: Request): Promise<Response> {
     const connect = readConnect(request);

@@ -1,3 +1,5 @@
+import { GateTimers } from "./gate-timers";
+
 /** Why nothing is sent, and when one message may try again. */
 export interface GateClosed {
   reason: string;
@@ -12,6 +14,22 @@ export interface Reservation {
   /** Set when the provider blocks the number; `granted` is then 0, or 1 for a probe. */
   closed: GateClosed | null;
 }
+
+export interface Share {
+  /** How many messages campaigns may make now. */
+  count: number;
+  closed: GateClosed | null;
+}
+
+/** Of the throughput, what campaigns may use; the rest is kept for replies. Less for a while after "too fast". */
+const BULK_SHARE = 0.8;
+const SLOW_BULK_SHARE = 0.6;
+
+/** Campaigns get what the number can send in the time since they last got some, at most this (ms), at first a second. */
+const LONGEST_SHARE_MS = 5_000;
+const FIRST_SHARE_MS = 1_000;
+
+const PRUNE = "prune";
 
 /** How long journal entries are kept. A lease is decided on within minutes; the sweep treats older ones as ambiguous. */
 const JOURNAL_KEPT_MS = 6 * 3_600_000;
@@ -35,10 +53,13 @@ export class Gate {
   #pausedUntil = 0;
   #slowUntil = 0;
   #closed: GateClosed | null = null;
-  #alarmSet = false;
+  #pruneSet = false;
+  #sharedAt: number | null = null;
+  readonly #timers: GateTimers;
 
-  constructor(storage: DurableObjectStorage) {
+  constructor(storage: DurableObjectStorage, timers = new GateTimers(storage)) {
     this.#storage = storage;
+    this.#timers = timers;
     storage.sql.exec(
       "CREATE TABLE IF NOT EXISTS journal (wave INTEGER PRIMARY KEY, at INTEGER NOT NULL, entries TEXT NOT NULL)",
     );
@@ -90,9 +111,9 @@ export class Gate {
   /** Notes the calls of a wave, in one row, before the first of them starts: what is not in here was never called. */
   async begin(entries: string[], now: number): Promise<void> {
     this.#storage.sql.exec("INSERT INTO journal (at, entries) VALUES (?, ?)", now, JSON.stringify(entries));
-    if (this.#alarmSet) return;
-    this.#alarmSet = true;
-    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(Date.now() + JOURNAL_KEPT_MS / 2);
+    if (this.#pruneSet) return;
+    this.#pruneSet = true;
+    if (this.#timers.at(PRUNE) === null) await this.#timers.set(PRUNE, Date.now() + JOURNAL_KEPT_MS / 2);
   }
 
   /** Those of the entries whose call may have started. */
@@ -131,11 +152,37 @@ export class Gate {
     return true;
   }
 
+  /** Forgets what no lease can be decided by any more, if it is this timer's time. */
+  async onTimer(timer: string, now: number): Promise<void> {
+    if (timer === PRUNE) await this.prune(now);
+  }
+
   async prune(now: number): Promise<void> {
     this.#storage.sql.exec("DELETE FROM journal WHERE at < ?", now - JOURNAL_KEPT_MS);
     const left = this.#storage.sql.exec<{ n: number }>("SELECT count(*) AS n FROM journal").one().n;
-    this.#alarmSet = left > 0;
-    if (left > 0) await this.#storage.setAlarm(now + JOURNAL_KEPT_MS / 2);
+    this.#pruneSet = left > 0;
+    if (left > 0) await this.#timers.set(PRUNE, now + JOURNAL_KEPT_MS / 2);
+  }
+
+  /**
+   * How many messages campaigns may make at `now` (ms): their part of what the number sends in the time since they last
+   * asked, without what is waiting for the number already. Nothing while the provider says "too fast", or while a rush
+   * of inbound uses the throughput up.
+   */
+  share(perSecond: number, now: number): Share {
+    if (this.#closed) return { count: 0, closed: this.#closed };
+    const tokens = this.#refill(perSecond, now);
+    if (now < this.#pausedUntil || tokens < 1) return { count: 0, closed: null };
+    const part = now < this.#slowUntil ? SLOW_BULK_SHARE : BULK_SHARE;
+    const rate = this.#rate(perSecond, now);
+    const sharedAt = this.#sharedAt ?? now - FIRST_SHARE_MS;
+    const since = Math.max(0, Math.min(LONGEST_SHARE_MS, now - sharedAt));
+    const booked = (Math.max(0, this.#bookedUntil - now) * rate) / 1000;
+    const exact = (since * rate * part) / 1000 - booked;
+    const count = Math.max(0, Math.floor(exact));
+    // What is too little for one more message is kept for the next time.
+    this.#sharedAt = count === 0 ? sharedAt : now - ((exact - count) * 1000) / (rate * part);
+    return { count, closed: null };
   }
 
   #rate(perSecond: number, now: number): number {
@@ -161,6 +208,7 @@ export class Gate {
     if (this.#filledAt <= now + SKEW_MS) return;
     this.#filledAt = now;
     this.#bookedUntil = Math.min(this.#bookedUntil, now);
+    this.#sharedAt = this.#sharedAt === null ? null : Math.min(this.#sharedAt, now);
     this.#pausedUntil = Math.min(this.#pausedUntil, now);
   }
 }

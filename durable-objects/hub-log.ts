@@ -1,4 +1,4 @@
-import { type LiveFrame, liveFrame } from "../src/realtime/events";
+import { type LiveFrame, liveFrame, type WorkspaceEvent } from "../src/realtime/events";
 
 /** Frames the ring holds. */
 export const RING = 2048;
@@ -70,6 +70,27 @@ export class HubLog {
       frames.push(liveFrame.parse(JSON.parse(row.frame)));
     }
     return frames.length === missed ? frames : null;
+  }
+
+  /**
+   * Takes events out of what was shown. Frames stay, where nothing is left empty: numbers have no holes. `marks` are
+   * texts of which one stands in every frame that matters.
+   */
+  forget(marks: readonly string[], isForgotten: (event: WorkspaceEvent) => boolean): void {
+    const slots = this.#sql
+      .exec(
+        "SELECT slot FROM ring WHERE EXISTS (SELECT 1 FROM json_each(?) k WHERE instr(frame, k.value) > 0)",
+        JSON.stringify(marks),
+      )
+      .toArray();
+    for (const { slot } of slots) {
+      const [row] = this.#sql.exec("SELECT frame FROM ring WHERE slot = ?", slot ?? null).toArray();
+      if (typeof row?.frame !== "string") continue;
+      const frame = liveFrame.parse(JSON.parse(row.frame));
+      const events = frame.events.filter((event) => !isForgotten(event));
+      if (events.length === frame.events.length) continue;
+      this.#sql.exec("UPDATE ring SET frame = ? WHERE slot = ?", JSON.stringify({ ...frame, events }), slot ?? null);
+    }
   }
 
   /** Rows numbered above `since`, in order. They are one range of slots, or two when the ring wraps between them. */

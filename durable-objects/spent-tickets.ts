@@ -21,6 +21,11 @@ export class SpentTickets {
     return written.length === 1;
   }
 
+  /** All storage of the object is about to go. */
+  forget(): void {
+    this.#ready = false;
+  }
+
   /** On first use, not at construction: a Conversation that only admits sends stores nothing. */
   #prepare(): void {
     if (this.#ready) return;

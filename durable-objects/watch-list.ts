@@ -61,6 +61,14 @@ export class WatchList {
       .map((row) => ({ object: String(row.object), conversation_id: String(row.conversation_id) }));
   }
 
+  /** Nobody looks at these any more; their objects' names go with them. */
+  forget(conversationIds: readonly string[]): void {
+    this.#sql.exec(
+      "DELETE FROM watched WHERE conversation_id IN (SELECT value FROM json_each(?))",
+      JSON.stringify(conversationIds),
+    );
+  }
+
   /** The objects of all conversations somebody looks at. */
   objects(now: number): string[] {
     const rows = this.#sql.exec("SELECT DISTINCT object FROM watched WHERE until > ?", now).toArray();

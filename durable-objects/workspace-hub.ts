@@ -59,6 +59,17 @@ export class WorkspaceHub extends DurableObject<Env> {
     return { objects: this.#watched.objects(now) };
   }
 
+  /** Takes an erased person's threads, and messages of theirs elsewhere, out of what is kept here. May run twice. */
+  async forget(gone: { conversations: string[]; messages: string[] }): Promise<void> {
+    const conversations = new Set(gone.conversations);
+    const messages = new Set(gone.messages);
+    this.#watched.forget(gone.conversations);
+    this.#log.forget([...conversations, ...messages], (event) => {
+      if (conversations.has(conversationOf(event) ?? "")) return true;
+      return "message" in event && messages.has(event.message.id);
+    });
+  }
+
   /** The upgrade. 403: used ticket or ended access; 429: too many sockets. */
   override async fetch(request: Request): Promise<Response> {
     const connect = readConnect(request);

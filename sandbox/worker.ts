@@ -5,12 +5,15 @@ import { respond } from "./http";
 import { GraphError } from "./meta/graph-error";
 import { downloadMedia, graph, withoutVersion } from "./meta/routes";
 
+import { isSignInPath, signIn } from "./sign-in";
+
 export { SandboxState } from "./state/sandbox-state";
 
 /** The sandbox is for one machine: in development it answers to loopback names only, whatever deployed it. */
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
 const CONTROL_HOST = "sandbox.test";
 const GRAPH_HOSTS = new Set(["graph.facebook.com", "api.facebook.com"]);
+const SIGN_IN_HOSTS = new Set(["github.com", "api.github.com", "www.googleapis.com"]);
 const DOWNLOAD_HOST = "lookaside.fbsbx.com";
 
 const controlApp = new Hono<{ Bindings: SandboxEnv }>().route("/sandbox", control);
@@ -30,6 +33,8 @@ export default {
     switch (surfaceOf(url, config.MODE)) {
       case "control":
         return controlApp.fetch(buffered, env, ctx);
+      case "sign-in":
+        return signIn.fetch(buffered, env, ctx);
       case "download":
         return downloads.fetch(buffered, env, ctx);
       case "graph": {
@@ -45,13 +50,18 @@ export default {
 } satisfies ExportedHandler<SandboxEnv>;
 
 /** In tests the host decides, because every outbound call of the app arrives here; in development the path does. */
-function surfaceOf(url: URL, mode: "dev" | "test"): "control" | "download" | "graph" | "nowhere" | "foreign" {
+function surfaceOf(
+  url: URL,
+  mode: "dev" | "test",
+): "control" | "sign-in" | "download" | "graph" | "nowhere" | "foreign" {
   if (mode === "test") {
     if (url.hostname === CONTROL_HOST) return "control";
     if (url.hostname === DOWNLOAD_HOST) return "download";
+    if (SIGN_IN_HOSTS.has(url.hostname)) return "sign-in";
     return GRAPH_HOSTS.has(url.hostname) ? "graph" : "nowhere";
   }
   if (!LOOPBACK.has(url.hostname)) return "foreign";
   if (url.pathname.startsWith("/sandbox/")) return "control";
+  if (isSignInPath(url.pathname)) return "sign-in";
   return url.pathname.startsWith("/whatsapp_business/") ? "download" : "graph";
 }

@@ -21,6 +21,7 @@ import {
   takeOverdue,
   takeScheduled,
 } from "../src/messages/store-sweep";
+import { selectNamedNumber } from "../src/phone-numbers/service";
 import { numbersById } from "../src/phone-numbers/service-pipeline";
 import type { PageQuery } from "../src/platform/pagination";
 import { createRuntime, type Runtime, shard } from "../src/platform/runtime";
@@ -453,7 +454,9 @@ describe("one message or thread", () => {
       { kind: "conversation", id: seeded.conversationId(9) },
     ];
     for (const key of keys) {
-      const { recipient } = await hot(1, () => selectRecipient(shard(rt, 0), ws, key, seeded.messageId(9)));
+      const { recipient } = await hot(1, () =>
+        selectRecipient(shard(rt, 0), ws, key, seeded.messageId(9), selectNamedNumber(ws, null)),
+      );
       expect(recipient?.contactId, key.kind).toBe(seeded.contactId(9));
     }
   });

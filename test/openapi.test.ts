@@ -61,11 +61,12 @@ describe("an operation", () => {
     expect(operation.tags).toHaveLength(1);
     expect(document.tags.map(({ name }) => name)).toContain(operation.tags?.[0]);
     const statuses = Object.keys(operation.responses).map(Number);
-    expect(statuses.some((status) => status < 300)).toBe(true);
+    expect(statuses.some((status) => status < 400)).toBe(true);
     for (const [status, { description, content }] of Object.entries(operation.responses)) {
       expect(description.length).toBeGreaterThan(2);
       if (Number(status) >= 400) expect(content).toEqual({ "application/json": { schema: ERROR } });
-      else if (![101, 202, 204, 304].includes(Number(status))) expect(Object.keys(content ?? {})).toHaveLength(1);
+      else if (![101, 202, 204, 304, 307].includes(Number(status)) && operation.method !== "HEAD")
+        expect(Object.keys(content ?? {})).toHaveLength(1);
     }
     const inPath = [...operation.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
     const declared = operation.parameters.filter((parameter) => parameter.in === "path");

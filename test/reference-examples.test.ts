@@ -2,7 +2,6 @@ import { applyD1Migrations, reset } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { ROLES } from "../src/auth/access";
 import { hmacSha256, toHex } from "../src/platform/crypto";
 import { planWindows } from "../src/workspaces/quota";
 import { planSchema } from "../src/workspaces/schema";
@@ -14,18 +13,10 @@ import webhooksFile from "./fixtures/reference/webhooks.json";
 import workspacesFile from "./fixtures/reference/workspaces.json";
 import { call, memberWithRole, newUser, newWorkspace, type TestUser, testRuntime } from "./support/identity";
 import { registerNumber } from "./support/numbers";
-import { loadDocument, operationsOf } from "./support/openapi";
 import { messageRow, untilStatus } from "./support/pipeline";
-import {
-  type Block,
-  differences,
-  type Example,
-  examplesOf,
-  jsonOf,
-  type Known,
-  runCurl,
-  send,
-} from "./support/reference";
+import { type Block, differences, example, examplesOf, jsonOf, type Known } from "./support/reference";
+import { answered, FORMS, type Form, run, send } from "./support/reference-calls";
+import { describeEndpoints } from "./support/reference-endpoints";
 import { sandbox } from "./support/sandbox";
 
 const authentication = examplesOf(authenticationFile);
@@ -34,7 +25,6 @@ const phoneNumbers = examplesOf(phoneNumbersFile);
 const messages = examplesOf(messagesFile);
 const webhooks = examplesOf(webhooksFile);
 const errors = z.record(z.string(), z.custom<Block>()).parse(errorsFile.examples);
-const all = { ...authentication, ...workspaces, ...phoneNumbers, ...messages, ...webhooks };
 
 /** Each example stands alone: its literals (an address, a slug, a number) must be free. */
 function onFreshDatabases(): void {
@@ -47,68 +37,9 @@ function onFreshDatabases(): void {
   });
 }
 
-function example(examples: Record<string, Example>, title: string): Example {
-  const found = examples[title];
-  if (!found) throw new Error(`No example is called ${title}`);
-  return found;
-}
-
-/** The answer, which has the documented status and, where the document prints one, the documented body. */
-async function answered(response: Response, { status, response: body }: Example, known: Known = {}): Promise<unknown> {
-  const text = await response.text();
-  expect(response.status, text).toBe(status?.code);
-  const actual: unknown = text === "" ? null : JSON.parse(text);
-  if (body) expect(differences(jsonOf(body), actual, known)).toEqual([]);
-  return actual;
-}
-
 const identified = z.looseObject({ id: z.uuid() });
 
-describe("every documented endpoint", async () => {
-  const operations = operationsOf(await loadDocument());
-  it.each(Object.entries(all))(
-    "%s: path, status and who may call it",
-    async (_, { endpoint, authentication, status }) => {
-      const wanted = endpoint.path.replaceAll(/\{\w+\}/g, "{}");
-      const operation = operations.find(
-        ({ method, path }) => method === endpoint.method && path.replaceAll(/\{\w+\}/g, "{}") === wanted,
-      );
-      if (!operation) throw new Error(`${endpoint.method} ${endpoint.path} does not exist`);
-      if (status) expect(Object.keys(operation.responses)).toContain(String(status.code));
-      const roles = operation["x-roles"];
-      switch (authentication.text) {
-        case "Not required":
-          expect(operation["x-access"]).toBe("public");
-          break;
-        case "Required":
-          expect(operation["x-access"]).not.toBe("public");
-          if (roles) expect(roles).toEqual(ROLES);
-          break;
-        case "Required (OWNER or ADMIN role)":
-          expect(roles).toEqual(["OWNER", "ADMIN"]);
-          break;
-        case "Required (OWNER role only)":
-          expect(roles).toEqual(["OWNER"]);
-          break;
-        case "Not required (Meta verification token used)":
-        case "HMAC signature verification":
-          expect(operation["x-signed-by"]).toBe("provider");
-          break;
-        default:
-          expect.fail(`The document says ${authentication.text} in line ${authentication.line}`);
-      }
-    },
-  );
-});
-
-/** Both forms in which the document shows a call; a curl command is not there for each. */
-const FORMS = ["request", "curl"] as const;
-
-function run(form: (typeof FORMS)[number], found: Example, known: Known, token: string | null): Promise<Response> {
-  if (form === "request") return send(found, known, token);
-  if (!found.curl) throw new Error("The example has no curl command");
-  return runCurl(found.curl, known, token);
-}
+describeEndpoints({ ...authentication, ...workspaces, ...phoneNumbers, ...messages, ...webhooks });
 
 describe("Authentication", () => {
   onFreshDatabases();
@@ -150,7 +81,7 @@ describe("Authentication", () => {
 describe("Workspaces", () => {
   onFreshDatabases();
 
-  async function created(form: (typeof FORMS)[number] = "request") {
+  async function created(form: Form = "request") {
     const user = await newUser();
     const create = example(workspaces, "Create Workspace");
     const known = { "user-uuid": user.userId };
@@ -203,7 +134,7 @@ describe("Workspaces", () => {
 describe("Phone Numbers", () => {
   onFreshDatabases();
 
-  async function registered(form: (typeof FORMS)[number] = "request") {
+  async function registered(form: Form = "request") {
     const workspace = await newWorkspace();
     const register = example(phoneNumbers, "Register Phone Number");
     const known = { "workspace-uuid": workspace.workspaceId };
@@ -280,7 +211,7 @@ async function sender() {
   return { workspace, known };
 }
 
-async function sent(form: (typeof FORMS)[number] = "request") {
+async function sent(form: Form = "request") {
   const { workspace, known } = await sender();
   const text = example(messages, "Send Text Message");
   const message = identified.parse(await answered(await run(form, text, known, workspace.token), text, known));
@@ -358,8 +289,9 @@ describe("Error Handling", () => {
   it("Resource not found", async () => {
     const user = await newUser();
     const id = crypto.randomUUID();
-    await refuses(await as(user)("GET", `/api/messages/${id}`), 404, "simple");
-    await refuses(await as(user)("GET", `/api/phone-numbers/${id}`), 404, "simple");
+    for (const path of ["messages", "phone-numbers", "media", "templates", "contacts", "campaigns"]) {
+      await refuses(await as(user)("GET", `/api/${path}/${id}`), 404, "simple");
+    }
     await refuses(await call("GET", "/api/nothing"), 404, "simple");
   });
 
@@ -391,6 +323,10 @@ describe("Error Handling", () => {
     const known = { "{workspace_id}": crypto.randomUUID(), "workspace-uuid": crypto.randomUUID() };
     for (const found of [example(workspaces, "Get Workspace"), example(phoneNumbers, "Register Phone Number")]) {
       await refuses(await send(found, known, user.token), 404, "404");
+    }
+    for (const path of ["media", "templates", "contacts", "campaigns"]) {
+      const list = await as(user)("GET", `/api/${path}?workspace_id=${known["workspace-uuid"]}`);
+      await refuses(list, 404, "404");
     }
   });
 

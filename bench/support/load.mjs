@@ -146,6 +146,19 @@ export async function openLoop({ port, perSecond, requests, onSend }) {
   return statuses;
 }
 
+/**
+ * A request that a connection of the pool could not take, because the server had hung up on it meanwhile, once more.
+ * @param {() => Promise<Response>} request
+ */
+export async function onFreshConnection(request) {
+  try {
+    return await request();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return request();
+  }
+}
+
 /** @param {readonly number[]} values @param {number} share 0.5 is the median */
 export function percentile(values, share) {
   const sorted = [...values].sort((a, b) => a - b);

@@ -42,7 +42,7 @@ async function buildWorker(entry, outfile) {
     platform: "neutral",
     mainFields: ["module", "main"],
     conditions: ["workerd", "worker", "import"],
-    external: ["cloudflare:*", "node:*"],
+    external: ["cloudflare:*", "node:*", "stream"],
     logLevel: "warning",
   });
   return outfile;

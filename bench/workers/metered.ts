@@ -2,6 +2,8 @@
  * The app with every billed operation counted, and two addresses of the bench's own: to read the counts, and to store
  * many messages at once. It is the same code as the app's bundle, behind counting bindings.
  */
+
+import { z } from "zod";
 import app, {
   Conversation as PlainConversation,
   SenderGate as PlainGate,
@@ -10,6 +12,7 @@ import app, {
 } from "../../src/worker";
 import { seedMessages } from "../../test/support/seed";
 import { Meter, meteredEnv, StorageMeter } from "../meter";
+import { seedContacts, upsertBare } from "./contacts";
 
 const meter = new Meter();
 const invocations = { requests: 0, batches: 0, messages: 0, logs: 0 };
@@ -82,6 +85,9 @@ function take() {
   return { ...counts, object_rows_read: objects.rowsRead, object_rows_written: objects.rowsWritten };
 }
 
+const manyContacts = z.object({ workspaceId: z.string(), rows: z.int(), after: z.int() });
+const bareContacts = z.object({ workspaceId: z.string(), rows: z.int(), prefix: z.string() });
+
 export default {
   async fetch(request, env, ctx) {
     const url = new URL(request.url);
@@ -90,6 +96,16 @@ export default {
       const seed: Parameters<typeof seedMessages>[1] = await request.json();
       await seedMessages(env.SHARD_0, seed);
       return Response.json({ stored: seed.messages });
+    }
+    if (url.pathname === "/bench/contacts") {
+      const { workspaceId, rows, after } = manyContacts.parse(await request.json());
+      await seedContacts(env.SHARD_0, workspaceId, rows, after);
+      return Response.json({ stored: rows });
+    }
+    if (url.pathname === "/bench/upsert") {
+      const { workspaceId, rows, prefix } = bareContacts.parse(await request.json());
+      await upsertBare(env.SHARD_0, workspaceId, prefix, rows);
+      return Response.json({ stored: rows });
     }
     invocations.requests += 1;
     return app.fetch(request, countedEnv(env), ctx);

@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { hex, stableHash } from "../random";
 import type { SettingsStore } from "../state/settings";
 import type { Clock, Storage } from "../state/storage";
@@ -12,6 +13,16 @@ export interface StoredFile {
   sha256: string;
   filename: string | null;
 }
+
+/** Types of example files (Graph API, "Upload a file"). */
+const SAMPLE_TYPES = ["application/pdf", "image/jpeg", "image/jpg", "image/png", "video/mp4"];
+
+const uploadParams = z.object({
+  file_name: z.string().min(1),
+  file_length: z.coerce.number().int().min(1),
+  file_type: z.string().min(1),
+});
+const sessionSchema = z.object({ size: z.number() });
 
 interface MediaRow extends Record<string, SqlStorageValue> {
   id: string;
@@ -90,6 +101,34 @@ export class MediaIndex {
     const file = this.find(id);
     if (!file) throw noSuchObject(id, method);
     return file;
+  }
+
+  /** `POST /{app}/uploads`: a session for one example file. Its id carries what it is for, and a signature of that. */
+  startUpload(params: Record<string, unknown>): { id: string } {
+    const parsed = uploadParams.safeParse(params);
+    if (!parsed.success) {
+      throw new GraphError(100, {
+        message: `(#100) The parameter ${String(parsed.error.issues[0]?.path[0])} is required.`,
+      });
+    }
+    const { file_length: size, file_type: mimeType } = parsed.data;
+    if (!SAMPLE_TYPES.includes(mimeType)) {
+      throw new GraphError(100, { message: `(#100) Param file_type must be one of {${SAMPLE_TYPES.join(", ")}}.` });
+    }
+    const session = btoa(JSON.stringify({ size, mimeType, at: this.clock() }));
+    return { id: `upload:${session}?sig=${this.mark(session, size)}` };
+  }
+
+  /** `POST /upload:{session}`: the bytes. The handle tells what they were. */
+  finishUpload(session: string, sig: string, offset: string, file: StoredFile): { h: string } {
+    const { size } = sessionSchema.parse(JSON.parse(atob(session)));
+    if (sig !== this.mark(session, size)) throw noSuchObject(`upload:${session}`, "post");
+    if (offset !== "0" || file.size !== size) {
+      throw new GraphError(100, {
+        message: `(#100) Expected ${size} bytes from offset 0, got ${file.size} from ${offset}.`,
+      });
+    }
+    return { h: `4::${btoa(file.sha256)}` };
   }
 
   private mark(id: string, expires: number): string {

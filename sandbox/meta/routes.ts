@@ -29,6 +29,10 @@ graph.post("/:id/messages", async (c) =>
   run(c, { kind: "message.post", phoneId: c.req.param("id"), params: await readParams(c) }),
 );
 graph.post("/:id/media", (c) => uploadMedia(c, c.req.param("id")));
+graph.post("/:id/uploads", async (c) =>
+  run(c, { kind: "upload.start", id: c.req.param("id"), params: await readParams(c) }),
+);
+graph.post("/:session{upload:.+}", (c) => uploadBytes(c, c.req.param("session").slice("upload:".length)));
 graph.post("/:id/register", async (c) =>
   run(c, { kind: "number.register", phoneId: c.req.param("id"), params: await readParams(c) }),
 );
@@ -132,6 +136,16 @@ async function uploadMedia(c: GraphContext, phoneId: string): Promise<Response> 
     if (error instanceof GraphError) return respond(error.answer(), modeOf(c));
     throw error;
   }
+}
+
+/** The bytes of a resumable upload, which names its token otherwise than the rest of the Graph API. */
+async function uploadBytes(c: GraphContext, session: string): Promise<Response> {
+  if (!/^OAuth /.test(c.req.header("Authorization") ?? "")) {
+    return respond(new GraphError(190, { message: "Invalid OAuth access token." }).answer(), modeOf(c));
+  }
+  const file = await describeFile("", await c.req.arrayBuffer(), "", null);
+  const { sig = "" } = c.req.query();
+  return run(c, { kind: "upload.bytes", session, sig, offset: c.req.header("file_offset") ?? "", file });
 }
 
 async function readForm(c: GraphContext): Promise<FormData> {

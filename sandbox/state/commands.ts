@@ -8,6 +8,8 @@ import type { MessageFilter } from "../meta/messages";
 export type GraphCommand = { surface: "graph"; token: string | null } & (
   | { kind: "message.post"; phoneId: string; params: string }
   | { kind: "media.create"; phoneId: string; file: StoredFile }
+  | { kind: "upload.start"; id: string; params: string }
+  | { kind: "upload.bytes"; session: string; sig: string; offset: string; file: StoredFile }
   | { kind: "media.open"; id: string; expires: string; mark: string }
   | { kind: "node.get"; id: string; fields: string | null; origin: string }
   | { kind: "node.post"; id: string; params: string }

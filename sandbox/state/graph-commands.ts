@@ -76,6 +76,11 @@ async function manage(core: Core, command: ManagementCommand, token: string): Pr
       media.add(phoneId, command.file);
       return answer({ id: command.file.id });
     }
+    case "upload.start":
+      if (command.id !== APP_ID) throw noSuchObject(command.id, "post");
+      return answer(media.startUpload(read(command.params)));
+    case "upload.bytes":
+      return answer(media.finishUpload(command.session, command.sig, command.offset, command.file));
     case "media.open":
       return answer(media.open(command.id, command.expires, command.mark));
     case "node.get":

@@ -21,6 +21,8 @@ export function apiClient(origin) {
     const response = await fetch(origin + path, {
       method,
       headers: {
+        // The server hangs up on who was silent for five seconds; a pooled connection may be written to just then.
+        Connection: "close",
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
         ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
         ...headers,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Runtime } from "../platform/runtime";
+import { attendErasures, runErasure } from "./service-erase";
 import { mergePair } from "./service-merge";
 
 /** Two contacts turned out to be one person. */
@@ -20,6 +21,27 @@ export async function handleMergeJob(rt: Runtime, job: MergeJob): Promise<void> 
   const { left } = await mergePair(rt, job);
   if (left) await rt.env.BULK.send(job);
   else if (!job.again) await rt.env.BULK.send({ ...job, again: true } satisfies MergeJob, { delaySeconds: LOOK_AGAIN });
+}
+
+/** "Go on with this erasure": may run twice, and twice at once. */
+export const eraseJobSchema = z.object({
+  v: z.literal(1),
+  kind: z.literal("contact.erase"),
+  workspaceId: z.string(),
+  shard: z.int(),
+  id: z.string(),
+});
+
+export type EraseJob = z.infer<typeof eraseJobSchema>;
+
+/** Throws when a database, bucket or object did not answer; what was done before stays done. */
+export function handleEraseJob(rt: Runtime, job: EraseJob): Promise<void> {
+  return runErasure(rt, job);
+}
+
+/** Cron, each minute, per shard: erasures that stand still. */
+export function runDueErasures(rt: Runtime, shardNumber: number, now: number): Promise<void> {
+  return attendErasures(rt, shardNumber, now);
 }
 
 /** Seconds: longer than a request or a batch that read the contacts before they were merged. */

@@ -34,7 +34,7 @@ th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bott
 @media(min-width:60rem){body{display:grid;grid-template-columns:20rem minmax(0,1fr)}nav{height:100vh;position:sticky;top:0;overflow:auto;border-bottom:0;border-right:1px solid var(--line)}}
 `;
 
-const METHODS = ["get", "post", "put", "patch", "delete"] as const;
+const METHODS = ["get", "head", "post", "put", "patch", "delete"] as const;
 
 type Paths = NonNullable<OpenApi["paths"]>;
 type Operation = NonNullable<Paths[string]["get"]>;

@@ -3,11 +3,13 @@
  * run twice: rows are guarded by their keys, effects carry keys of their own.
  */
 import { orderMerges, selectOwners, toOwner } from "../contacts/service";
+import { orderFetches } from "../media/service-inbound";
 import { toMessage } from "../messages/service";
 import { applyWaitingStatuses, foldStatuses, statusStatements } from "../messages/service-statuses";
 import { touchNumbers, updateNumberFacts } from "../phone-numbers/service-pipeline";
 import type { Db, Statement } from "../platform/d1";
 import type { Runtime } from "../platform/runtime";
+import { templateStatements } from "../templates/service-webhooks";
 import { countThroughput, publishBatch, threadKey, type Written } from "./effects";
 import { keyText } from "./names";
 import { lookupsOf, namedIn } from "./people";
@@ -19,6 +21,7 @@ import {
   insertConversations,
   insertMessages,
   insertWebhookEvents,
+  reviveSenders,
   selectStored,
   selectTargets,
   updateConsents,
@@ -50,13 +53,21 @@ export async function ingest(
       pairs.map((pair) => ({ ...pair, shard: shardNumber })),
     );
   await merge(people.merges);
-  const written = await write(db, plan, people, rt.clock(), redelivered);
+  const someDeleted = before.owners.some((owner) => owner.deleted);
+  const written = await write(db, plan, { ...people, someDeleted }, rt.clock(), redelivered);
   await merge(written.merges);
+  await orderFetches(rt, shardNumber, written.created);
   await publishBatch(rt, plan, written, db.bookmark);
   await countThroughput(rt, db, plan);
 }
 
-async function write(db: Db, plan: Plan, people: Resolved, now: number, redelivered: boolean): Promise<Written> {
+async function write(
+  db: Db,
+  plan: Plan,
+  people: Resolved & { someDeleted: boolean },
+  now: number,
+  redelivered: boolean,
+): Promise<Written> {
   const minted = new Set(plan.messages.map((message) => message.id));
   const echoes = plan.messages.filter((m) => m.direction === "outbound").map(({ ws, id }) => ({ ws, id }));
   const statuses = statusStatements(foldStatuses(plan.statuses));
@@ -69,6 +80,7 @@ async function write(db: Db, plan: Plan, people: Resolved, now: number, redelive
       ...insertConversations(plan.conversations, now),
       ...insertMessages(plan.messages),
       ...countNewMessages(plan.messages, now),
+      ...(people.someDeleted ? reviveSenders(plan.messages, now) : []),
       ...countNew("contacts", people.contacts),
       ...countNew("conversations", plan.conversations),
       ...updateConsents(plan.consents, now),
@@ -76,6 +88,7 @@ async function write(db: Db, plan: Plan, people: Resolved, now: number, redelive
       ...insertWebhookEvents(plan.webhookEvents),
       ...(plan.numbers.size > 0 ? [touchNumbers([...plan.numbers.values()], now)] : []),
       ...(plan.facts.length > 0 ? [updateNumberFacts(plan.facts, now)] : []),
+      ...templateStatements(plan.templates, now),
       ...(echoes.length > 0 ? [applyWaitingStatuses(echoes)] : []),
     ],
     changed: statuses.changed,

@@ -131,6 +131,31 @@ export function countNewMessages(rows: readonly NewMessage[], now: number): Stat
   ]);
 }
 
+/**
+ * Who was deleted and writes again is back in the list, as they were. Told by the messages that this batch really
+ * stored: a redelivery of an old one brings nobody back.
+ */
+export function reviveSenders(rows: readonly NewMessage[], now: number): Statement[] {
+  const live = rows.filter((row) => row.origin === "live");
+  return jsonChunks(live.map(({ ws, id }) => ({ ws, id }))).flatMap((json) => {
+    const deleted = `SELECT DISTINCT c.workspace_id AS ws, c.id AS id FROM json_each(?1) j CROSS JOIN messages m CROSS JOIN contacts c
+      WHERE m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND c.workspace_id = m.workspace_id AND c.id = m.contact_id
+        AND c.deleted_at IS NOT NULL AND c.merged_into IS NULL`;
+    return [
+      statement(
+        `INSERT INTO list_totals (workspace_id, list, n) SELECT d.ws, 'contacts', count(*) FROM (${deleted}) d WHERE true GROUP BY 1
+         ON CONFLICT (workspace_id, list) DO UPDATE SET n = n + excluded.n`,
+        json,
+      ),
+      statement(
+        `WITH d AS MATERIALIZED (${deleted}) UPDATE contacts AS c SET deleted_at = NULL, updated_at = ?2 FROM d WHERE c.workspace_id = d.ws AND c.id = d.id`,
+        json,
+        now,
+      ),
+    ];
+  });
+}
+
 /** Totals of contacts or conversations of which some may be new. */
 export function countNew(list: "contacts" | "conversations", rows: readonly { ws: string; id: string }[]): Statement[] {
   return jsonChunks(rows.map(({ ws, id }) => ({ ws, id }))).map((json) =>

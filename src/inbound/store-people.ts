@@ -20,6 +20,8 @@ export interface Owner {
   contactId: string;
   /** Provider time, ms. */
   since: number;
+  /** Somebody took the contact off the list. */
+  deleted: boolean;
   facts: KnownFacts;
 }
 
@@ -81,6 +83,7 @@ const ownerRow = z.object({
   value: z.string(),
   since: z.number(),
   contact_id: z.string(),
+  deleted: z.number(),
   name: z.string().nullable(),
   username: z.string().nullable(),
   wa_id: z.string().nullable(),
@@ -101,7 +104,7 @@ export async function selectBefore(db: Db, lookups: Lookups, workspaceIds: reado
   const owners = jsonChunks(lookups.names).map((json) =>
     statement(
       `SELECT i.workspace_id AS ws, i.kind AS kind, i.value AS value, COALESCE(i.since, c.created_at) AS since,
-         COALESCE(c.merged_into, c.id) AS contact_id, c.name AS name, c.username AS username, c.wa_id AS wa_id, c.user_id AS user_id,
+         COALESCE(c.merged_into, c.id) AS contact_id, c.deleted_at IS NOT NULL AS deleted, c.name AS name, c.username AS username, c.wa_id AS wa_id, c.user_id AS user_id,
          c.phone_number AS phone_number
        FROM json_each(?1) j CROSS JOIN contact_identities i CROSS JOIN contacts c
        WHERE ${KEY_OWNER} AND c.workspace_id = i.workspace_id AND c.id = i.contact_id`,
@@ -144,6 +147,7 @@ function toOwner(raw: unknown): Owner {
     key: { kind: row.kind, value: row.value },
     contactId: row.contact_id,
     since: row.since,
+    deleted: row.deleted === 1,
     facts: {
       name: row.name,
       username: row.username,
@@ -196,9 +200,12 @@ export function insertContacts(rows: readonly NewContact[], now: number): Statem
 export function insertNewIdentities(rows: readonly NewIdentity[]): Statement[] {
   return jsonChunks(rows).map((json) =>
     statement(
+      // A contact that was merged since it was read hands its name on; one that was erased gets none any more.
       `INSERT INTO contact_identities (workspace_id, kind, value, contact_id, since)
-       SELECT j.value ->> 'ws', j.value ->> 'k', j.value ->> 'v', COALESCE(${OWNER_OF_KEYS}, ${LIVE("j.value ->> 'c'")}), j.value ->> 'since'
-       FROM json_each(?1) j WHERE true ON CONFLICT (workspace_id, kind, value) DO NOTHING`,
+       SELECT n.ws, n.k, n.v, COALESCE(e.merged_into, e.id), n.since FROM (SELECT j.value ->> 'ws' AS ws, j.value ->> 'k' AS k, j.value ->> 'v' AS v,
+           COALESCE(${OWNER_OF_KEYS}, j.value ->> 'c') AS owner, j.value ->> 'since' AS since FROM json_each(?1) j) n
+       CROSS JOIN contacts e WHERE e.workspace_id = n.ws AND e.id = n.owner
+       ON CONFLICT (workspace_id, kind, value) DO NOTHING`,
       json,
     ),
   );

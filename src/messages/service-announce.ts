@@ -5,14 +5,15 @@ import { publishEvents } from "../realtime/publish";
 import { messageView } from "./service-view";
 import type { Message } from "./store";
 
-/** One publish per workspace. A lost one is repaired by the next status or by the client's own fetch: never by a retry of the send. */
+/** One publish per workspace; of campaigns only their progress is shown (pipeline 21). A lost one is repaired by the next status or by the client's own fetch: never by a retry of the send. */
 export async function announceStatuses(
   rt: Runtime,
   messages: readonly Message[],
   bookmark: string | null = null,
 ): Promise<void> {
   const at = rt.clock();
-  for (const [workspaceId, ofWorkspace] of Map.groupBy(messages, (m) => m.workspaceId)) {
+  const shown = messages.filter((m) => m.lane !== "bulk");
+  for (const [workspaceId, ofWorkspace] of Map.groupBy(shown, (m) => m.workspaceId)) {
     const events = ofWorkspace.map((m) => ({
       type: "message.status" as const,
       message: messageView(m, at),

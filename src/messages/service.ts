@@ -1,4 +1,5 @@
-import { type PhoneNumber, resolveNumber } from "../phone-numbers/service";
+import { checkFiles } from "../media/service-limits";
+import { type PhoneNumber, selectConversationNumber, selectNamedNumber, toNumber } from "../phone-numbers/service";
 import { isoMillis } from "../platform/clock";
 import type { Db } from "../platform/d1";
 import { AppError, invalidField } from "../platform/errors";
@@ -38,20 +39,29 @@ const SERVICE_WINDOW = 24 * 3_600_000;
 /** A later time is a mistake of units rather than a plan. */
 const SCHEDULE_HORIZON = 366 * 24 * 3_600_000;
 
+/** What a message carries. */
+export interface Payload {
+  content: MessageContent;
+  category: Message["category"];
+  /** ms the message may wait before it expires; the default is 24 hours. */
+  ttl: number | null;
+}
+
 /** A message somebody wants sent. */
-export interface SendIntent {
+export interface SendIntent extends Payload {
   phoneNumberId: string | null;
   to: string | null;
   contactId: string | null;
   conversationId: string | null;
   type: string;
-  content: MessageContent;
-  category: Message["category"];
   replyTo: string | null;
   /** ms */
   scheduledAt: number | null;
-  /** ms the message may wait before it expires; the default is 24 hours. */
-  ttl: number | null;
+  /**
+   * What it carries where that depends on the number, such as a template of its account. Asked once the call is known
+   * to be no repetition; it may refuse.
+   */
+  prepare?: ((number: PhoneNumber) => Promise<Payload>) | undefined;
 }
 
 /** Where a send happens. */
@@ -81,15 +91,18 @@ export async function acceptMessage(
     await scope.allowed;
     throw invalidField(["body", "to"], "Exactly one of to, contact_id and conversation_id is needed");
   }
-  const [reads, named] = await Promise.all([
+  const [reads] = await Promise.all([
     selectRecipient(
       db,
       workspaceId,
       recipientKey,
       intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo.toLowerCase() : null,
+      // A conversation has its number, whatever the call names.
+      recipientKey.kind === "conversation"
+        ? selectConversationNumber(workspaceId, recipientKey.id)
+        : selectNamedNumber(workspaceId, intent.phoneNumberId),
       key && { key: key.key, now },
     ),
-    recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
     scope.allowed,
   ]);
   // Before anything is looked at that may have changed since: the same call gets the first answer again, though its
@@ -104,7 +117,7 @@ export async function acceptMessage(
   if (recipientKey.kind === "conversation" && !reads.conversation)
     throw new AppError("not_found", "Conversation not found");
   if (recipientKey.kind === "contact" && !reads.recipient) throw new AppError("not_found", "Contact not found");
-  const number = reads.conversation ? await resolveNumber(db, workspaceId, reads.conversation.phoneNumberId) : named;
+  const number = reads.number && toNumber(reads.number);
   if (!number) {
     const missing =
       intent.phoneNumberId === null
@@ -117,8 +130,10 @@ export async function acceptMessage(
   }
   if (number.status === "disabled") throw invalidField(["body", "phone_number_id"], "The phone number is disabled");
   if (reads.workspace?.status !== "active") throw new AppError("conflict", "The workspace is suspended");
+  const payload = intent.prepare ? await intent.prepare(number) : intent;
+  await checkFiles(rt, db, number, { type: intent.type, content: payload.content });
   const replyTo = replyTarget(intent.replyTo, reads.repliedTo, number.id, reads.recipient);
-  checkConsent(intent, reads.recipient);
+  checkConsent(payload.category, reads.recipient);
   const thread = reads.recipient?.threads.find((t) => t.phoneNumberId === number.id) ?? null;
   if (readSettings(reads.workspace.settings).enforceServiceWindow && intent.type !== "template") {
     const open = (thread?.lastInboundAt ?? 0) > now - SERVICE_WINDOW;
@@ -145,19 +160,19 @@ export async function acceptMessage(
       direction: "outbound",
       origin: "api",
       type: intent.type,
-      content: address.group === null ? intent.content : { ...intent.content, group_id: address.group },
+      content: address.group === null ? payload.content : { ...payload.content, group_id: address.group },
       status: intent.scheduledAt === null ? "queued" : "scheduled",
       waMessageId: null,
       toNumber: address.to,
       toUser: address.user,
       fromNumber: number.phoneNumber,
       replyTo,
-      category: intent.category,
+      category: payload.category,
       lane: "chat",
       open: intent.scheduledAt === null ? 1 : null,
       seq: admission.seq,
       notBefore: admission.notBefore,
-      expiresAt: sendAt + (intent.ttl ?? rt.config.PIPELINE.messageTtl),
+      expiresAt: sendAt + (payload.ttl ?? rt.config.PIPELINE.messageTtl),
       scheduledAt: intent.scheduledAt,
       leaseUntil: null,
       claim: null,
@@ -177,7 +192,7 @@ export async function acceptMessage(
       readAt: null,
       failedAt: null,
     },
-    preview: previewOf(intent.type, intent.content),
+    preview: previewOf(intent.type, payload.content),
     newContact:
       reads.recipient || intent.to === null
         ? null
@@ -251,8 +266,8 @@ function replyTarget(
 }
 
 /** Single sends are refused only on a recorded opt-out of marketing (contract 18): answers to people always go. */
-function checkConsent(intent: SendIntent, recipient: KnownRecipient | null): void {
-  if (intent.category !== "marketing" || recipient?.optedOutAt == null) return;
+function checkConsent(category: Message["category"], recipient: KnownRecipient | null): void {
+  if (category !== "marketing" || recipient?.optedOutAt == null) return;
   throw new AppError("conflict", "The contact opted out of marketing");
 }
 

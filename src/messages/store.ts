@@ -32,6 +32,8 @@ export interface RecipientReads {
   /** The message a reply answers. */
   repliedTo: { waMessageId: string | null; contactId: string; phoneNumberId: string } | null;
   workspace: { status: string; settings: Record<string, unknown> } | null;
+  /** The row of the number that was asked for. */
+  number: Record<string, unknown> | null;
   /** Who holds the call's idempotency key now; `message` is null when that message is gone. */
   holder: { hash: string; message: Message | null } | null;
 }
@@ -78,17 +80,21 @@ function contactIdSql(key: RecipientKey): string {
   }
 }
 
-/** Everything a send must know of its recipient, and whether it was accepted before, in one round trip. */
+/**
+ * Everything a send must know of its recipient, its number (which `number` asks for) and whether it was accepted before,
+ * in one round trip.
+ */
 export async function selectRecipient(
   db: Db,
   workspaceId: string,
   key: RecipientKey,
   replyTo: string | null,
+  number: Statement,
   idempotency: { key: string; now: number } | null = null,
 ): Promise<RecipientReads> {
   const value = key.kind === "phone" ? key.digits : key.id;
   const contactId = contactIdSql(key);
-  const [contact, threads, named, replied, state, held] = await db.batch([
+  const [contact, threads, named, replied, state, sender, held] = await db.batch([
     statement(
       `SELECT c.id, c.phone_number, c.wa_id, c.user_id, c.kind, c.opted_out_at FROM contacts c
        WHERE c.workspace_id = ?1 AND c.id = ${contactId}`,
@@ -113,6 +119,7 @@ export async function selectRecipient(
       replyTo ?? "",
     ),
     statement("SELECT status, settings FROM workspace_states WHERE workspace_id = ?1", workspaceId),
+    number,
     ...(idempotency === null
       ? []
       : [
@@ -163,6 +170,7 @@ export async function selectRecipient(
       status: workspace.status,
       settings: z.record(z.string(), z.unknown()).parse(JSON.parse(workspace.settings)),
     },
+    number: sender?.results[0] ?? null,
     holder: holder
       ? { hash: z.string().parse(holder.holder_hash), message: holder.id === null ? null : toMessage(holder) }
       : null,

@@ -12,14 +12,14 @@ import {
   type NumberFacts,
   type PhoneNumber,
   pageShardNumbers,
-  selectDefaultNumber,
-  selectNumberByAnyId,
+  selectNamedNumber,
+  toNumber,
   updateFacts,
   updateNumber,
 } from "./store";
 import { updateProviderNumber } from "./store-directory";
 
-export type { PhoneNumber } from "./store";
+export { type PhoneNumber, selectConversationNumber, selectNamedNumber, toNumber } from "./store";
 
 function tokenContext(workspaceId: string, id: string): SealContext {
   return { table: "phone_numbers", column: "access_token_sealed", workspaceId, rowId: id };
@@ -51,8 +51,10 @@ export async function openConnection(rt: Runtime, number: PhoneNumber): Promise<
  * one (set, else the oldest active). Answers null when there is none; the caller decides how that is refused, and
  * looks at `status`.
  */
-export function resolveNumber(db: Db, workspaceId: string, id: string | null): Promise<PhoneNumber | null> {
-  return id === null ? selectDefaultNumber(db, workspaceId) : selectNumberByAnyId(db, workspaceId, id);
+export async function resolveNumber(db: Db, workspaceId: string, id: string | null): Promise<PhoneNumber | null> {
+  const [found] = await db.batch([selectNamedNumber(workspaceId, id)]);
+  const row = found?.results[0];
+  return row ? toNumber(row) : null;
 }
 
 /** The value of a management call; a refusal is a 400 in the provider's words, an outage a 502. */

@@ -18,14 +18,13 @@ const DEFAULT_ORDER = `FROM phone_numbers p
   WHERE p.workspace_id = ?1 AND p.deleted_at IS NULL AND (p.is_default = 1 OR p.status = 'active')
   ORDER BY p.is_default DESC, p.id LIMIT 1`;
 
-export async function selectDefaultNumber(db: Db, workspaceId: string): Promise<PhoneNumber | null> {
-  const row = await db.first(`SELECT ${COLUMNS} ${DEFAULT_ORDER}`, workspaceId);
-  return row && fromRow(phoneNumbers, row);
-}
-
-/** A live number by our id or by the provider's (contract 12). A workspace has few numbers: its own rows are read. */
-export async function selectNumberByAnyId(db: Db, workspaceId: string, id: string): Promise<PhoneNumber | null> {
-  const row = await db.first(
+/**
+ * Reads the live number that `id` means, ours or the provider's (contract 12), the default one for null: at most one
+ * row, for `toNumber`. A workspace has few numbers: its own rows are read.
+ */
+export function selectNamedNumber(workspaceId: string, id: string | null): Statement {
+  if (id === null) return statement(`SELECT ${COLUMNS} ${DEFAULT_ORDER}`, workspaceId);
+  return statement(
     `SELECT ${COLUMNS} FROM phone_numbers p
      WHERE p.workspace_id = ?1 AND p.deleted_at IS NULL AND (p.id = ?2 OR p.provider_number_id = ?3)
      ORDER BY (p.id = ?2) DESC LIMIT 1`,
@@ -33,7 +32,20 @@ export async function selectNumberByAnyId(db: Db, workspaceId: string, id: strin
     id.toLowerCase(),
     id,
   );
-  return row && fromRow(phoneNumbers, row);
+}
+
+/** Reads the live number a conversation is with: at most one row, for `toNumber`. */
+export function selectConversationNumber(workspaceId: string, conversationId: string): Statement {
+  return statement(
+    `SELECT ${COLUMNS} FROM phone_numbers p WHERE p.workspace_id = ?1 AND p.deleted_at IS NULL
+       AND p.id = (SELECT v.phone_number_id FROM conversations v WHERE v.workspace_id = ?1 AND v.id = ?2)`,
+    workspaceId,
+    conversationId,
+  );
+}
+
+export function toNumber(row: Record<string, unknown>): PhoneNumber {
+  return fromRow(phoneNumbers, row);
 }
 
 /** A live number among the caller's workspaces (contract 5). */

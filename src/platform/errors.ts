@@ -14,6 +14,7 @@ export const ERRORS = {
   number_in_use: { status: 409, title: "The phone number is registered already" },
   too_large: { status: 413, title: "The body is too large" },
   unsupported_media_type: { status: 415, title: "The body is of another type than the operation takes" },
+  range_not_satisfiable: { status: 416, title: "The file has no such part" },
   validation: { status: 422, title: "A value is not valid" },
   provider_limit: { status: 422, title: "The provider cannot carry this" },
   rate_limited: { status: 429, title: "Too many requests" },

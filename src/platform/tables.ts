@@ -18,7 +18,18 @@ export const listTotals = sqliteTable(
   "list_totals",
   {
     workspaceId: text("workspace_id").notNull(),
-    list: text("list", { enum: ["messages", "conversations", "contacts", "webhook_events", "dead_letters"] }).notNull(),
+    list: text("list", {
+      enum: [
+        "messages",
+        "conversations",
+        "contacts",
+        "webhook_events",
+        "dead_letters",
+        "media",
+        "templates",
+        "campaigns",
+      ],
+    }).notNull(),
     n: integer("n").notNull(),
   },
   (t) => [primaryKey({ columns: [t.workspaceId, t.list] })],

@@ -2,7 +2,7 @@ import type { WorkspaceEvent } from "./events";
 
 /**
  * The events of one write as a screen needs them: of each conversation the last `conversation.updated`, of each
- * message the furthest `message.status` (pipeline 21). Order is that of the last mention; everything else is kept.
+ * message the furthest `message.status`, of each campaign the last progress (pipeline 21). Order is that of the last mention; everything else is kept.
  */
 export function coalesce(events: readonly WorkspaceEvent[]): WorkspaceEvent[] {
   const kept = new Map<string, WorkspaceEvent>();
@@ -21,6 +21,7 @@ export function coalesce(events: readonly WorkspaceEvent[]): WorkspaceEvent[] {
 function keyOf(event: WorkspaceEvent, position: number): string {
   if (event.type === "conversation.updated") return `conversation ${event.conversation_id}`;
   if (event.type === "message.status") return `message ${event.message.id}`;
+  if (event.type === "campaign.progress") return `campaign ${event.campaign_id}`;
   return `event ${position}`;
 }
 
@@ -34,6 +35,8 @@ export function conversationOf(event: WorkspaceEvent): string | null {
     case "conversation.updated":
       return event.conversation_id;
     case "phone_number.updated":
+    case "import.progress":
+    case "campaign.progress":
     case "webhook_event.created":
       return null;
   }

@@ -30,6 +30,8 @@ const AUDIENCE: Record<WorkspaceEvent["type"], Permission> = {
   "message.event": "messages.read",
   "conversation.updated": "conversations.read",
   "phone_number.updated": "phone_numbers.read",
+  "import.progress": "contacts.read",
+  "campaign.progress": "campaigns.read",
   "webhook_event.created": "webhook_events.read",
 };
 

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isSupportedCountry } from "libphonenumber-js";
+import { isSupportedCountry } from "libphonenumber-js/min/es6";
 import { ROLES } from "../auth/access";
 import { emailSchema } from "../auth/schema";
 import { uuidSchema } from "../platform/ids";

@@ -30,7 +30,10 @@ const documentSchema = z.looseObject({
   openapi: z.string(),
   info: z.looseObject({ title: z.string(), version: z.string(), description: z.string() }),
   tags: z.array(z.object({ name: z.string(), description: z.string() })),
-  paths: z.record(z.string(), z.record(z.enum(["get", "post", "put", "patch", "delete"]), operationSchema.optional())),
+  paths: z.record(
+    z.string(),
+    z.record(z.enum(["get", "head", "post", "put", "patch", "delete"]), operationSchema.optional()),
+  ),
   components: z.object({
     schemas: z.record(z.string(), schemaNode),
     securitySchemes: z.record(z.string(), z.looseObject({ type: z.string() })),
@@ -66,12 +69,15 @@ export async function breaches(document: OpenApiDocument, operation: Operation, 
   const promised = operation.responses[status];
   if (!promised) return [`${operation.key} answers ${status}, which is not documented`];
   if (status === 101) return [];
+  if (operation.method === "HEAD") {
+    return (await response.text()) === "" ? [] : [`${operation.key} ${status} has a body`];
+  }
   const declared = Object.entries(promised.content ?? {});
   const mediaType = response.headers.get("Content-Type")?.split(";")[0] ?? null;
   if (declared.length === 0) {
     return (await response.text()) === "" ? [] : [`${operation.key} ${status} has a body, which is not documented`];
   }
-  const found = declared.find(([name]) => name === mediaType);
+  const found = declared.find(([name]) => name === mediaType || name === "*/*");
   if (!found) return [`${operation.key} ${status} is ${mediaType}, which is not documented`];
   if (mediaType !== "application/json") {
     await response.body?.cancel();

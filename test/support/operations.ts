@@ -17,6 +17,9 @@ import {
 } from "./identity";
 import { freshProviderNumberId, registerNumber } from "./numbers";
 import type { Operation } from "./openapi";
+import { CAMPAIGN_CASES, newCampaigns, type WorldCampaigns } from "./operations-campaigns";
+import { MEDIA_CASES, newMedia, type WorldMedia } from "./operations-media";
+import { sandbox } from "./sandbox";
 
 /**
  * How each operation of the API is called. A new operation adds a row here (and what it needs to `World`); the isolation
@@ -33,8 +36,19 @@ export interface World {
   conversationId: string;
   /** Planned for next week. */
   messageId: string;
+  /** Its last attempt failed. */
+  failedMessageId: string;
   deadLetterId: string;
   webhookEventId: string;
+  /** Approved, with one variable. */
+  templateId: string;
+  templateName: string;
+  campaigns: WorldCampaigns;
+  media: WorldMedia;
+  /** Finished, with one row refused. */
+  importId: string;
+  /** Of somebody who was erased. */
+  erasedContactId: string;
 }
 
 /** One call; path parameters are filled in, the rest is sent as it is. */
@@ -69,10 +83,43 @@ function workspacePath(world: World): Call {
 const messagePath = ({ messageId }: World): Call => ({ params: { message_id: messageId } });
 const conversationPath = ({ conversationId }: World): Call => ({ params: { id: conversationId } });
 const numberPath = ({ phoneNumberId }: World): Call => ({ params: { phone_number_id: phoneNumberId } });
+const contactPath = ({ contactId }: World): Call => ({ params: { contact_id: contactId } });
+const importPath = ({ importId }: World): Call => ({ params: { import_id: importId } });
+const templatePath = ({ templateId }: World): Call => ({ params: { template_id: templateId } });
 const listOf = ({ owner }: World): Call => ({ query: { workspace_id: owner.workspaceId } });
 const memberPath = ({ owner, member }: World): Call => ({
   params: { workspace_id: owner.workspaceId, member_id: member.memberId },
 });
+
+/** A message planned for next week, of one kind. */
+const planned =
+  (content: Record<string, unknown> | ((world: World) => Record<string, unknown>)) =>
+  (world: World): Call => ({
+    body: {
+      workspace_id: world.owner.workspaceId,
+      phone_number_id: world.phoneNumberId,
+      to: "+12025550147",
+      scheduled_at: nextWeek(),
+      ...(typeof content === "function" ? content(world) : content),
+    },
+  });
+
+const BOUNDARY = "----isolation";
+/** A form with one file. */
+function form(fileName: string, content: string): Call {
+  const head = `--${BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="${fileName}"\r\n\r\n`;
+  return {
+    body: `${head}${content}\r\n--${BOUNDARY}--\r\n`,
+    headers: { "Content-Type": `multipart/form-data; boundary=${BOUNDARY}` },
+  };
+}
+
+let people = 0;
+/** A number nobody has yet. */
+function freshPhone(): string {
+  people += 1;
+  return `+1202${String(Date.now()).slice(-5)}${String(people).padStart(3, "0")}`;
+}
 
 async function signed(body: unknown): Promise<Call> {
   const bytes = JSON.stringify(body);
@@ -103,6 +150,8 @@ async function ticketOf({ owner, conversationId }: World, kind: "workspace" | "c
 const upgrade = { Upgrade: "websocket" };
 
 export const CASES: Record<string, OperationCase> = {
+  ...CAMPAIGN_CASES,
+  ...MEDIA_CASES,
   "GET /openapi.json": { status: 200, call: () => ({}) },
   "GET /docs": { status: 200, call: () => ({}) },
 
@@ -214,10 +263,95 @@ export const CASES: Record<string, OperationCase> = {
       },
     }),
   },
+  "POST /api/messages/send/location": { status: 201, call: planned({ latitude: 33.98, longitude: 35.61 }) },
+  "POST /api/messages/send/reaction": { status: 201, call: planned({ message_id: "wamid.some-message", emoji: "👍" }) },
+  "POST /api/messages/send/interactive": {
+    status: 201,
+    call: planned({
+      interactive: {
+        type: "button",
+        body: { text: "Which day?" },
+        action: { buttons: [{ type: "reply", reply: { id: "mon", title: "Monday" } }] },
+      },
+    }),
+  },
+  "POST /api/messages/send/contacts": {
+    status: 201,
+    call: planned({ contacts: [{ name: { formatted_name: "Ana B" }, phones: [{ phone: "+12025550188" }] }] }),
+  },
+  "POST /api/messages/send/template": {
+    status: 201,
+    call: planned(({ templateName }) => ({
+      template_name: templateName,
+      template_language: "en",
+      components: { body: [{ type: "text", text: "John" }] },
+    })),
+  },
+  "POST /api/messages/{message_id}/retry": {
+    status: 200,
+    call: ({ failedMessageId }) => ({ params: { message_id: failedMessageId } }),
+    once: true,
+  },
   "GET /api/messages": { status: 200, call: listOf },
   "GET /api/messages/{message_id}": { status: 200, call: messagePath },
   "GET /api/messages/{message_id}/status": { status: 200, call: messagePath },
   "DELETE /api/messages/{message_id}": { status: 204, call: messagePath, once: true },
+
+  "POST /api/contacts": {
+    status: 201,
+    call: ({ owner }) => ({ body: { workspace_id: owner.workspaceId, phone_number: freshPhone(), name: "John Doe" } }),
+  },
+  "GET /api/contacts": { status: 200, call: listOf },
+  "GET /api/contacts/export": { status: 200, call: listOf },
+  "GET /api/contacts/{contact_id}": { status: 200, call: contactPath },
+  "PATCH /api/contacts/{contact_id}": {
+    status: 200,
+    call: (world) => ({ ...contactPath(world), body: { name: "Jane Doe" } }),
+  },
+  "DELETE /api/contacts/{contact_id}": { status: 204, call: contactPath, once: true },
+  "POST /api/contacts/{contact_id}/erase": { status: 202, call: contactPath, once: true },
+  "GET /api/contacts/{contact_id}/erasure": {
+    status: 200,
+    call: ({ erasedContactId }) => ({ params: { contact_id: erasedContactId } }),
+  },
+  "POST /api/contacts/import": {
+    status: 200,
+    call: (world) => ({ ...listOf(world), ...form("contacts.csv", `phone,name\n${freshPhone()},Imported\n`) }),
+  },
+  "GET /api/contacts/imports/{import_id}": { status: 200, call: importPath },
+  "GET /api/contacts/imports/{import_id}/rejected": { status: 200, call: importPath },
+
+  "POST /api/templates": {
+    status: 201,
+    call: ({ owner, phoneNumberId }) => ({
+      body: {
+        workspace_id: owner.workspaceId,
+        phone_number_id: phoneNumberId,
+        name: `made_${newUuid().replaceAll("-", "_")}`,
+        category: "MARKETING",
+        language: "en",
+        components: { body: { text: "Hello {{1}}, welcome!" } },
+      },
+    }),
+  },
+  "GET /api/templates": { status: 200, call: listOf },
+  "POST /api/templates/sync": {
+    status: 200,
+    call: ({ owner, phoneNumberId }) => ({
+      body: { workspace_id: owner.workspaceId, phone_number_id: phoneNumberId },
+    }),
+  },
+  "GET /api/templates/{template_id}": { status: 200, call: templatePath },
+  "PATCH /api/templates/{template_id}": {
+    status: 200,
+    call: (world) => ({ ...templatePath(world), body: { status: "APPROVED" } }),
+    once: true,
+  },
+  "DELETE /api/templates/{template_id}": { status: 204, call: templatePath, once: true },
+  "POST /api/templates/{template_id}/preview": {
+    status: 200,
+    call: (world) => ({ ...templatePath(world), body: { components: { body: [{ type: "text", text: "John" }] } } }),
+  },
 
   "GET /api/conversations": { status: 200, call: listOf },
   "GET /api/conversations/{id}": { status: 200, call: conversationPath },
@@ -296,7 +430,7 @@ function nextWeek(): string {
   return new Date(Date.now() + 7 * 86_400_000).toISOString();
 }
 
-const planned = z.object({ id: z.string(), conversation_id: z.string(), contact_id: z.string() });
+const sent = z.object({ id: z.string(), conversation_id: z.string(), contact_id: z.string() });
 
 export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {}): Promise<World> {
   const owner = await newWorkspace(options);
@@ -308,10 +442,13 @@ export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {})
     text: "See you next week",
     scheduled_at: nextWeek(),
   });
-  const message = planned.parse(await response.json());
+  const message = sent.parse(await response.json());
+  const { templateName, templateId, importId } = await moreOf(owner, number.id);
   const database = owner.shard === 0 ? env.SHARD_0 : env.SHARD_1;
   const deadLetterId = newUuid();
   const webhookEventId = newUuid();
+  const erasedContactId = newUuid();
+  const failedMessageId = newUuid();
   const r2Key = `dead-letters/${owner.workspaceId}/${deadLetterId}.json`;
   // Work that finds nothing to do when it is given back: the message does not exist.
   const job = { v: 1, kind: "message.send", workspaceId: owner.workspaceId, shard: owner.shard };
@@ -328,6 +465,25 @@ export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {})
          VALUES (?, ?, ?, 'meta', 'unknown', 'new_field', '{"a":1}', 'Not known', ?)`,
       )
       .bind(owner.workspaceId, webhookEventId, number.id, Date.now()),
+    database
+      .prepare(
+        `INSERT INTO contact_erasures (workspace_id, id, status, look, phase, unsettled, contacts, threads, names, messages, files, events, created_at, updated_at, completed_at)
+         VALUES (?1, ?2, 'completed', 3, 'live', 0, '[]', '[]', '[]', 1, 0, 0, ?3, ?3, ?3)`,
+      )
+      .bind(owner.workspaceId, erasedContactId, Date.now()),
+    // Of another thread and number than the lists are asked about.
+    database
+      .prepare(
+        `INSERT INTO messages (workspace_id, id, phone_number_id, conversation_id, contact_id, direction, origin, type, content, status, to_number, lane, seq,
+           not_before, attempts, failures, at, received_at, position, created_at, failed_at)
+         VALUES (?1, ?2, ?3, ?3, ?3, 'outbound', 'api', 'text', '{"body":"Lost"}', 'failed', '+12025550102', 'chat', 0, 0, 1, 0, ?4, ?4, 0, ?4, ?4)`,
+      )
+      .bind(owner.workspaceId, failedMessageId, newUuid(), Date.now()),
+    database
+      .prepare(
+        "UPDATE templates SET status = 'APPROVED', provider_status = 'APPROVED' WHERE workspace_id = ? AND id = ?",
+      )
+      .bind(owner.workspaceId, templateId),
   ]);
   return {
     owner,
@@ -336,8 +492,48 @@ export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {})
     contactId: message.contact_id,
     conversationId: message.conversation_id,
     messageId: message.id,
+    failedMessageId,
     deadLetterId,
     webhookEventId,
+    templateId,
+    templateName,
+    campaigns: await newCampaigns(owner, number.id, templateId),
+    media: await newMedia(owner),
+    importId,
+    erasedContactId,
+  };
+}
+
+const identified = z.object({ id: z.string() });
+const submitted = identified.extend({ meta_template_id: z.string() });
+
+/** A template and an import. */
+async function moreOf(owner: TestWorkspace, phoneNumberId: string) {
+  const named = { workspace_id: owner.workspaceId, phone_number_id: phoneNumberId };
+  const templateName = `welcome_${newUuid().replaceAll("-", "_")}`;
+  const template = await owner.call("POST", "/api/templates", {
+    ...named,
+    name: templateName,
+    category: "MARKETING",
+    language: "en",
+    components: { body: { text: "Hello {{1}}, welcome!" } },
+  });
+  const { id, meta_template_id } = submitted.parse(await template.json());
+  await sandbox.review(meta_template_id, "APPROVED");
+  const { body, headers } = form("contacts.csv", "phone,name\n+12025550109,Ann\nnobody,Nobody\n");
+  const path = `/api/contacts/import?workspace_id=${owner.workspaceId}`;
+  const imported = await exports.default.fetch(`http://switchboard.test${path}`, {
+    method: "POST",
+    headers: { ...headers, Authorization: `Bearer ${owner.token}` },
+    body: z.string().parse(body),
+  });
+  if (imported.status !== 200) throw new Error(`Not imported: ${await imported.text()}`);
+  const database = owner.shard === 0 ? env.SHARD_0 : env.SHARD_1;
+  const row = await database.prepare("SELECT id FROM imports WHERE workspace_id = ?").bind(owner.workspaceId).first();
+  return {
+    templateName,
+    templateId: id,
+    importId: identified.parse(row).id,
   };
 }
 
@@ -359,7 +555,12 @@ export async function perform(
   const raw = call.body === undefined || typeof call.body === "string";
   if (!raw) headers.set("Content-Type", "application/json");
   const body = raw ? z.string().optional().parse(call.body) : JSON.stringify(call.body);
-  const request = new Request(`http://switchboard.test${path}${query}`, { method: operation.method, headers, body });
+  const request = new Request(`http://switchboard.test${path}${query}`, {
+    method: operation.method,
+    headers,
+    body,
+    redirect: "manual",
+  });
   const response = settings
     ? await api.fetch(request, { ...env, ...settings }, createExecutionContext())
     : await exports.default.fetch(request);
