@@ -1,6 +1,6 @@
 import { purgeSessions } from "./auth/service";
 import { runDueCampaigns } from "./campaigns/jobs";
-import { runDueErasures } from "./contacts/jobs";
+import { purgeErasureMarks, runDueErasures } from "./contacts/jobs";
 import { runDueImports } from "./imports/jobs";
 import { purgeEvents, purgeUnrouted } from "./inbound/service-retention";
 import { purgeMedia } from "./media/service-purge";
@@ -30,6 +30,7 @@ const TASKS: Record<string, Record<string, Task>> = {
     numbers: (rt) => syncAllNumbers(rt),
     retention: (rt, now) => everyShard(rt, (number) => purgeExpired(rt, number, now)),
     events: (rt, now) => everyShard(rt, (number) => purgeEvents(rt, number, now)),
+    marks: (rt, now) => everyShard(rt, (number) => purgeErasureMarks(rt, number, now)),
     unrouted: (rt, now) => purgeUnrouted(rt, now),
     media: (rt, now) => everyShard(rt, (number) => purgeMedia(rt, number, now)),
   },

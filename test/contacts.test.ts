@@ -104,6 +104,63 @@ describe("contacts", () => {
     await expectExactCounts(workspace.workspaceId);
   });
 
+  it("stay out when they are made again after a STOP, unless the call says otherwise", async () => {
+    const workspace = await newWorkspace();
+    const number = await registerNumber(workspace);
+    const wa = digits();
+    const { id } = await create(workspace, { phone_number: `+${wa}` });
+    const timestamp = String(Math.ceil(Date.now() / 1000));
+    await receive([says(number, { wa }, { timestamp, text: { body: "STOP" } })]);
+    const out = await body(await workspace.call("GET", `/api/contacts/${id}`), 200);
+    expect(out).toMatchObject({ opted_in: false, consent: { source: "keyword" } });
+    expect((await workspace.call("DELETE", `/api/contacts/${id}`)).status).toBe(204);
+    const again = await create(workspace, { phone_number: `+${wa}`, name: "Ana" });
+    expect(again).toMatchObject({
+      id,
+      name: "Ana",
+      opted_in: false,
+      opted_out_at: out.opted_out_at,
+      consent: out.consent,
+    });
+    expect((await workspace.call("DELETE", `/api/contacts/${id}`)).status).toBe(204);
+    const asked = await create(workspace, { phone_number: `+${wa}`, opted_in: true });
+    expect(asked).toMatchObject({ id, opted_in: true, opted_out_at: null, consent: { source: "api" } });
+  });
+
+  it("leave at a STOP of the very second in which the API said they are in", async () => {
+    const workspace = await newWorkspace();
+    const number = await registerNumber(workspace);
+    const wa = digits();
+    const { id } = await create(workspace, { phone_number: `+${wa}` });
+    // WhatsApp names whole seconds: this one began before the call above.
+    const timestamp = String(Math.floor(Date.now() / 1000));
+    await env.SHARD_0.prepare("UPDATE contacts SET consent_at = ?2 WHERE id = ?1")
+      .bind(id, Number(timestamp) * 1000 + 700)
+      .run();
+    await receive([says(number, { wa }, { timestamp, text: { body: "STOP" } })]);
+    expect(await body(await workspace.call("GET", `/api/contacts/${id}`), 200)).toMatchObject({ opted_in: false });
+  });
+
+  it("are one person however their number is spelled", async () => {
+    const workspace = await newWorkspace();
+    const { id } = await create(workspace, { phone_number: "+5541999906091" });
+    const other = await workspace.call("POST", "/api/contacts", { phone_number: "+554199906091" });
+    expect(await body(other, 409)).toMatchObject({ code: "already_exists", id });
+    expect((await workspace.call("DELETE", `/api/contacts/${id}`)).status).toBe(204);
+    expect(await create(workspace, { phone_number: "+554199906091" })).toMatchObject({ id });
+    await expectExactCounts(workspace.workspaceId);
+  });
+
+  it("are not found by signs, nor tagged with what separates tags", async () => {
+    const workspace = await newWorkspace();
+    await create(workspace, { phone_number: "+12025550190", name: "Ana" });
+    for (const signs of ["%25", "*", "%22", "---"]) expect(await names(workspace, `search=${signs}`)).toEqual([]);
+    for (const tag of ["a,b", "a;b"]) {
+      const refused = await workspace.call("POST", "/api/contacts", { phone_number: "+12025550191", tags: [tag] });
+      expect(await body(refused, 422)).toMatchObject({ detail: [{ loc: ["body", "tags", 0] }] });
+    }
+  });
+
   it("are found by the beginnings of words and of numbers, in one workspace only", async () => {
     const [workspace, stranger] = [await newWorkspace(), await newWorkspace()];
     await create(workspace, { phone_number: "+12025550101", name: "María López", tags: ["a b", 'x"y'] });

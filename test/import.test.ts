@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from "vitest";
 import { csvRecords } from "../src/imports/csv";
 import { runDueImports } from "../src/imports/jobs";
 import { receiveImport } from "../src/imports/service";
+import { postpone, selectImport } from "../src/imports/store";
 import { shard } from "../src/platform/runtime";
 import { memberWithRole, newWorkspace, type TestWorkspace, testRuntime } from "./support/identity";
 import { deliver, heldQueues } from "./support/pipeline";
@@ -207,6 +208,20 @@ describe("an import of contacts", () => {
     ]);
   });
 
+  it("takes names and tags back as the export wrote them", async () => {
+    const [from, to] = [await newWorkspace(), await newWorkspace()];
+    const person = { phone_number: "+447700900001", name: '=Ann, "A"', tags: ["@home", "-10%", "it's", "ü b"] };
+    await body(await from.call("POST", "/api/contacts", person), 201);
+    const tagged = { phone_number: "+447700900002", name: "'Bob'", tags: ["+1"] };
+    await body(await from.call("POST", "/api/contacts", tagged), 201);
+    const file = await (await from.call("GET", `/api/contacts/export?workspace_id=${from.workspaceId}`)).text();
+    expect(await imported(to, file)).toMatchObject({ imported: 2, failed: 0 });
+    expect((await contacts(to)).toSorted((a, b) => a.phone_number.localeCompare(b.phone_number))).toMatchObject([
+      person,
+      tagged,
+    ]);
+  });
+
   it("knows the two spellings of a Brazilian number as one person", async () => {
     const workspace = await newWorkspace();
     const answer = await imported(workspace, "phone,name\n+5511987654321,Ana\n+551187654321,Ana Maria");
@@ -304,7 +319,7 @@ describe("an import of an Excel file", () => {
 
   it("refuses one that unpacks to too much, is damaged, or has no sheet", async () => {
     const workspace = await newWorkspace();
-    const bomb = workbook("", [`<t>${"a".repeat(13_000_000)}</t>`]);
+    const bomb = workbook("", Array<string>(600).fill(`<t>${"a".repeat(30_000)}</t>`));
     expect(bomb.length).toBeLessThan(100_000);
     expect((await upload(workspace, bomb, "a.xlsx")).status).toBe(413);
     const wide = workbook("", [], { [SHEET]: new Uint8Array(129 * 1024 * 1024).fill(32) });
@@ -446,7 +461,7 @@ describe("a large import", () => {
     const rt = { ...testRuntime(), env: held };
     await runDueImports(rt, 0, Date.now());
     expect(jobs).toHaveLength(0);
-    await runDueImports(rt, 0, Date.now() + 6 * 60_000);
+    await runDueImports(rt, 0, Date.now() + 100_000);
     expect(jobs).toMatchObject([{ body: { kind: "contact.import", id } }]);
     while (jobs.length > 0) await deliver("bulk", [jobs.shift()?.body], { env: held });
     expect(await count(workspace)).toBe(rows - 5);
@@ -455,5 +470,48 @@ describe("a large import", () => {
     expect(await objectsOf(workspace)).toEqual([]);
     expect((await workspace.call("GET", `/api/contacts/imports/${id}`)).status).toBe(404);
     expect(await count(workspace)).toBe(rows - 5);
+  }, 60_000);
+
+  it("is attended to whatever becomes of another, and no longer looked at first when that fails", async () => {
+    const [broken, whole] = [await newWorkspace(), await newWorkspace()];
+    const late = Date.now() + 31 * 86_400_000;
+    for (const workspace of [broken, whole]) await imported(workspace, `phone\n${number(1)}`);
+    const dueAt = (workspace: TestWorkspace) =>
+      env.SHARD_0.prepare("SELECT due_at FROM imports WHERE workspace_id = ?1")
+        .bind(workspace.workspaceId)
+        .first<number>("due_at");
+    const MEDIA = new Proxy(env.MEDIA, {
+      get(target, name) {
+        if (name === "list") {
+          return (options: R2ListOptions) => {
+            if (options.prefix?.includes(broken.workspaceId)) throw new Error("R2 did not answer");
+            return target.list(options);
+          };
+        }
+        const value: unknown = Reflect.get(target, name);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const rt = { ...testRuntime(), env: { ...env, MEDIA } };
+    await expect(runDueImports(rt, 0, late)).rejects.toThrow("1 imports could not be attended to");
+    expect(await dueAt(broken)).toBe(late + 90_000);
+    expect(await dueAt(whole)).toBe(null);
+    expect(await objectsOf(whole)).toEqual([]);
+    await runDueImports(testRuntime(), 0, late + 90_000);
+    expect(await dueAt(broken)).toBe(null);
+    expect(await objectsOf(broken)).toEqual([]);
+  });
+
+  it("that is finished while the cron looks at it is kept for its 30 days", async () => {
+    const workspace = await newWorkspace();
+    const { env: held, jobs, id } = await accepted(workspace);
+    const db = shard(testRuntime(), 0);
+    const seen = await selectImport(db, [workspace.workspaceId], id);
+    if (!seen) throw new Error("The import is not there");
+    while (jobs.length > 0) await deliver("bulk", [jobs.shift()?.body], { env: held });
+    const end = await selectImport(db, [workspace.workspaceId], id);
+    expect(end?.status).toBe("completed");
+    expect(await postpone(db, seen, Date.now())).toBe(false);
+    expect(await selectImport(db, [workspace.workspaceId], id)).toEqual(end);
   }, 60_000);
 });

@@ -54,3 +54,14 @@ CREATE TABLE `contact_erasures` (
 ) WITHOUT ROWID;
 --> statement-breakpoint
 CREATE INDEX `contact_erasures_due` ON `contact_erasures` (`due_at`) WHERE due_at IS NOT NULL;
+--> statement-breakpoint
+-- Keyed hashes of erased people's names: what is old of them and comes again is dropped, until nothing old can come.
+CREATE TABLE `erased_identities` (
+	`workspace_id` text NOT NULL,
+	`hash` text NOT NULL,
+	`erased_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	PRIMARY KEY(`workspace_id`, `hash`)
+) WITHOUT ROWID;
+--> statement-breakpoint
+CREATE INDEX `erased_identities_expiry` ON `erased_identities` (`expires_at`);

@@ -36,15 +36,26 @@ export class ErasedNames {
 
   /** Whether a provider's message id names the person: WhatsApp packs the number into it. */
   standInMessageId(id: string): boolean {
-    const packed = /^wamid\.([A-Za-z0-9+/=_-]+)$/.exec(id)?.[1];
-    if (packed === undefined) return this.standIn(id);
-    try {
-      return this.standIn(atob(packed.replaceAll("-", "+").replaceAll("_", "/")));
-    } catch (error) {
-      // An id that only looks packed.
-      if (!(error instanceof DOMException)) throw error;
-      return this.standIn(id);
-    }
+    return this.standIn(unpacked(id) ?? id);
+  }
+}
+
+/** Numbers that a provider's message id may hold: WhatsApp packs the number of its thread's person into it. */
+export function numbersInMessageId(id: string): string[] {
+  const text = unpacked(id) ?? id;
+  return [...text.matchAll(/(?<!\d)\d{7,15}(?!\d)/g)].map(([number]) => number);
+}
+
+/** What WhatsApp packed into a message id; null for one that is not packed. */
+function unpacked(id: string): string | null {
+  const packed = /^wamid\.([A-Za-z0-9+/=_-]+)$/.exec(id)?.[1];
+  if (packed === undefined) return null;
+  try {
+    return atob(packed.replaceAll("-", "+").replaceAll("_", "/"));
+  } catch (error) {
+    // An id that only looks packed.
+    if (!(error instanceof DOMException)) throw error;
+    return null;
   }
 }
 

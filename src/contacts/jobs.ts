@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Runtime } from "../platform/runtime";
 import { attendErasures, runErasure } from "./service-erase";
+import { purgeMarks } from "./service-erased";
 import { mergePair } from "./service-merge";
 
 /** Two contacts turned out to be one person. */
@@ -42,6 +43,11 @@ export function handleEraseJob(rt: Runtime, job: EraseJob): Promise<void> {
 /** Cron, each minute, per shard: erasures that stand still. */
 export function runDueErasures(rt: Runtime, shardNumber: number, now: number): Promise<void> {
   return attendErasures(rt, shardNumber, now);
+}
+
+/** Nightly, per shard: marks of erased people that nothing old can come of any more. */
+export function purgeErasureMarks(rt: Runtime, shardNumber: number, now: number): Promise<void> {
+  return purgeMarks(rt, shardNumber, now);
 }
 
 /** Seconds: longer than a request or a batch that read the contacts before they were merged. */

@@ -7,6 +7,7 @@ import { AppError } from "../platform/errors";
 import { uuidSchema } from "../platform/ids";
 import { erasureResource } from "./schema";
 import { type Erasure, eraseContact, selectErasable, selectErasure } from "./service-erase";
+import { MARKS_KEPT } from "./service-erased";
 
 const ACCESS = { kind: "workspace", permission: "contacts.erase", item: true } as const;
 const params = z.object({ contact_id: uuidSchema });
@@ -18,7 +19,7 @@ const erase = operation(ACCESS, [], {
   tags: ["Contacts"],
   summary: "Erase a person for good",
   description:
-    "Deleted contacts too. At once the contact, its numbers and its conversations are gone and nothing that waits is sent; what was said, files that came, events, the live log, failed work, rows of imports and the search index follow in the background. It cannot be undone. Whoever writes from the same number later is a new contact. Calling it again answers the same erasure. Files of the media library that were sent to the person stay in the library.",
+    "Deleted contacts too. At once the contact, its numbers and its conversations are gone and nothing that waits is sent; what was said, files that came, events, the live log, failed work, rows of imports and the search index follow in the background. It cannot be undone. Whoever writes from the same number later is a new contact; what was said up to then is dropped when its webhook comes again. Calling it again answers the same erasure. Files of the media library that were sent to the person stay in the library.",
   request: { params },
   responses: { 202: { description: "How far it is, and which copies can only expire", content } },
 });
@@ -38,12 +39,15 @@ const DAY = 24 * HOUR;
 /** Copies nobody can reach into, and for how long they stay (ms). */
 const COPIES = [
   { copy: "Idempotency keys of sends, as the callers chose them", kept: DAY },
-  { copy: "Work in queues that was not delivered yet", kept: 4 * DAY },
+  // What a provider told before is dropped when it is delivered; what of it fails before that is kept as failed work.
+  { copy: "Work in queues that was not delivered yet, and what of it fails", kept: 34 * DAY },
   { copy: "Point-in-time recovery of the databases and of the live log (Cloudflare)", kept: 30 * DAY },
   { copy: "Bodies of webhooks that were too large for the queue, or whose owner was not known", kept: 30 * DAY },
   { copy: "What WhatsApp, the provider and the person's own phone keep", kept: null },
 ] as const;
 
+/** Kept from the beginning of the erasure. */
+const MARKS = "Keyed hashes of the person's numbers and ids, by which an old webhook that comes again is dropped";
 const RECOGNISED_BY = "The person's numbers and ids, by which what is still on its way is recognised";
 
 function shape(erasure: Erasure): z.input<typeof erasureResource> {
@@ -60,6 +64,7 @@ function shape(erasure: Erasure): z.input<typeof erasureResource> {
     remaining: [
       // Minutes: until nothing can come any more that was under way when it began.
       ...(erasure.dueAt === null ? [] : [{ copy: RECOGNISED_BY, gone_by: isoSeconds(erasure.dueAt) }]),
+      { copy: MARKS, gone_by: isoSeconds(erasure.createdAt + MARKS_KEPT + DAY) },
       ...COPIES.map(({ copy, kept }) => ({ copy, gone_by: kept === null ? null : isoSeconds(from + kept) })),
     ],
   };

@@ -119,7 +119,7 @@ export const contactRoutes = createRouter()
         digits: input.phone_number.slice(1),
         name: input.name ?? null,
         tags: input.tags ?? [],
-        optedIn: input.opted_in ?? true,
+        optedIn: input.opted_in ?? null,
         proof: proofOf(now),
       },
       now,

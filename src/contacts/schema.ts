@@ -9,7 +9,15 @@ const name = z.string().trim().min(1, "Must not be empty").max(200, "Must have a
 
 /** Tags keep their spelling; the same tag twice is one. */
 const tagList = z
-  .array(z.string().trim().min(1, "A tag must not be empty").max(60, "A tag has at most 60 characters"))
+  .array(
+    z
+      .string()
+      .trim()
+      .min(1, "A tag must not be empty")
+      .max(60, "A tag has at most 60 characters")
+      // Both separate tags in the list's filter and in files.
+      .regex(/^[^,;]*$/, "A tag has no comma and no semicolon"),
+  )
   .max(50, "At most 50 tags")
   .transform((tags) => [...new Set(tags)]);
 

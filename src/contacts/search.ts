@@ -7,7 +7,7 @@ export interface ContactFilter {
 
 /** Whether the list is driven by the full-text index rather than by age. */
 export function isFiltered(filter: ContactFilter): boolean {
-  return filter.tags.length > 0 || filter.optedIn !== null || searchTokens(filter.search).length > 0;
+  return filter.tags.length > 0 || filter.optedIn !== null || isAsked(filter.search);
 }
 
 /**
@@ -18,13 +18,20 @@ export function matchOf(workspaceId: string, filter: ContactFilter): string {
   const parts = [`w : "${workspaceId.replaceAll("-", "")}"`];
   if (filter.optedIn !== null) parts.push(`flags : "${filter.optedIn ? "in" : "out"}"`);
   for (const tag of filter.tags) parts.push(`tags : "${tagToken(tag)}"`);
-  for (const token of searchTokens(filter.search)) parts.push(`{name phone} : "${token}" *`);
+  const tokens = searchTokens(filter.search);
+  for (const token of tokens) parts.push(`{name phone} : "${token}" *`);
+  // What holds no letter and no digit is in no name: nobody is both in this workspace and in none.
+  if (tokens.length === 0 && isAsked(filter.search)) parts.push('w : "none"');
   return parts.join(" AND ");
 }
 
 /** As the trigger writes it: SQLite's hex() of the tag's UTF-8. */
 function tagToken(tag: string): string {
   return `t${[...new TextEncoder().encode(tag)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+function isAsked(search: string | null): boolean {
+  return (search ?? "").trim() !== "";
 }
 
 const PHONE_LIKE = /^\+?[\d\s().-]+$/;

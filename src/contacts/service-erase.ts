@@ -10,6 +10,7 @@ import { forgetShown, forgetThread } from "../realtime/service-erase";
 import { ErasedNames, withoutPerson } from "./erase-names";
 import type { EraseJob } from "./jobs";
 import { ERASURE_PHASES } from "./schema";
+import { MARKS_KEPT, marksOf } from "./service-erased";
 import {
   beginErasure,
   type Counted,
@@ -19,6 +20,7 @@ import {
   movedTo,
   moveOn,
   selectErasure,
+  selectNames,
   takeDueErasures,
   takeLateThreads,
 } from "./store-erase";
@@ -35,6 +37,7 @@ import {
   type Spoken,
   selectNumbers,
 } from "./store-erase-messages";
+import { insertMarks } from "./store-erased";
 
 export { type Erasure, selectErasable, selectErasure } from "./store-erase";
 
@@ -44,7 +47,7 @@ export { type Erasure, selectErasable, selectErasure } from "./store-erase";
  */
 const QUERIES = 200;
 /** ms without progress after which the cron orders a run. */
-const STALLED = 5 * 60_000;
+const STALLED = 90_000;
 /** ms after which what was on its way while the first look ran is looked for: longer than a request, batch or lease. */
 const LOOK_AGAIN = 5 * 60_000;
 const DUE_AT_ONCE = 20;
@@ -61,7 +64,9 @@ export async function eraseContact(
   requestedBy: string | null,
 ): Promise<Erasure | null> {
   const now = rt.clock();
-  const erasure = await beginErasure(db, { ...who, requestedBy, dueAt: now + STALLED }, now);
+  // Read before, because only code can hash them. A name that comes between is marked by the job.
+  const marks = insertMarks(await marksOf(rt, who.workspaceId, await selectNames(db, who)), now, now + MARKS_KEPT);
+  const erasure = await beginErasure(db, { ...who, requestedBy, dueAt: now + STALLED }, marks, now);
   if (erasure && erasure.status === "processing") await orderRun(rt, shardNumber, erasure, 0);
   return erasure;
 }
@@ -157,10 +162,10 @@ function stepOf(rt: Runtime, db: Db, erasure: Erasure): Promise<Step> {
 }
 
 async function eraseLive(rt: Runtime, db: Db, erasure: Erasure): Promise<Step> {
-  const { workspaceId, threads } = await takeLateThreads(db, erasure);
+  const { workspaceId, threads, names, createdAt } = await takeLateThreads(db, erasure);
   await forgetShown(rt, workspaceId, { conversations: threads.map((thread) => thread.id), messages: [] });
   for (const { num, peer } of threads) await forgetThread(rt, workspaceId, { phoneNumberId: num, peer });
-  return END;
+  return { ...END, statements: insertMarks(await marksOf(rt, workspaceId, names), createdAt, createdAt + MARKS_KEPT) };
 }
 
 async function eraseImports(rt: Runtime, db: Db, erasure: Erasure): Promise<Step> {

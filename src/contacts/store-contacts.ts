@@ -5,6 +5,7 @@ import { decodeCursor, EXACT_TOTAL, encodeCursor, type Page, type PageQuery } fr
 import { type ContactFilter, isFiltered, matchOf } from "./search";
 import type { Contact } from "./store";
 import { contacts } from "./tables";
+import { numberVariants } from "./variants";
 
 const COLUMNS = columnsOf(contacts, "c");
 const LIVE = "c.deleted_at IS NULL AND c.merged_into IS NULL";
@@ -16,7 +17,8 @@ export interface NewApiContact {
   digits: string;
   name: string | null;
   tags: string[];
-  optedIn: boolean;
+  /** Null: nobody said. Then somebody new has, and somebody who had opted out has not. */
+  optedIn: boolean | null;
   /** JSON */
   proof: string;
 }
@@ -25,14 +27,22 @@ export type CreateResult = { kind: "created" | "revived"; contact: Contact } | {
 
 /**
  * Creates a contact by its number, in one round trip. Somebody who has that number already is told by id; a deleted one
- * comes back with what is given now (contract 3).
+ * comes back with what is given now (contract 3), but stays out if they had opted out and nobody says otherwise.
  */
 export async function insertContact(db: Db, row: NewApiContact, now: number): Promise<CreateResult> {
-  const owner = `(SELECT i.contact_id FROM contact_identities i WHERE i.workspace_id = ?1 AND i.kind IN ('phone', 'wa') AND i.value = ?2
-    ORDER BY i.kind LIMIT 1)`;
-  const consent =
-    "opted_in = ?6, opted_out_at = CASE WHEN ?6 = 1 THEN NULL ELSE ?7 END, consent_at = ?7, consent_proof = ?8";
-  const optedIn = Number(row.optedIn);
+  // The number as it is given, or as WhatsApp spells it.
+  const [variant = row.digits] = numberVariants(row.digits).filter((spelled) => spelled !== row.digits);
+  const ownerOf = (
+    digits: string,
+    other: string,
+  ) => `(SELECT i.contact_id FROM contact_identities i WHERE i.workspace_id = ?1
+    AND i.kind IN ('phone', 'wa') AND i.value IN (${digits}, ${other}) ORDER BY i.value <> ${digits}, i.kind LIMIT 1)`;
+  const owner = ownerOf("?2", "?10");
+  const kept = "?11 = 0 AND opted_out_at IS NOT NULL";
+  const consent = `opted_in = CASE WHEN ${kept} THEN opted_in ELSE ?6 END,
+    opted_out_at = CASE WHEN ${kept} THEN opted_out_at WHEN ?6 = 1 THEN NULL ELSE ?7 END,
+    consent_at = CASE WHEN ${kept} THEN consent_at ELSE ?7 END, consent_proof = CASE WHEN ${kept} THEN consent_proof ELSE ?8 END`;
+  const optedIn = Number(row.optedIn ?? true);
   const tags = JSON.stringify(row.tags);
   const [inserted, , , revived, found] = await db.batch([
     statement(
@@ -47,6 +57,7 @@ export async function insertContact(db: Db, row: NewApiContact, now: number): Pr
       now,
       row.proof,
       tags,
+      variant,
     ),
     statement(
       `INSERT INTO contact_identities (workspace_id, kind, value, contact_id)
@@ -60,11 +71,12 @@ export async function insertContact(db: Db, row: NewApiContact, now: number): Pr
       `INSERT INTO list_totals (workspace_id, list, n) SELECT ?1, 'contacts', 1
        WHERE EXISTS (SELECT 1 FROM contacts c WHERE c.workspace_id = ?1 AND c.id = ?2)
           OR EXISTS (SELECT 1 FROM contacts c WHERE c.workspace_id = ?1 AND c.deleted_at IS NOT NULL AND c.merged_into IS NULL
-            AND c.id = (SELECT i.contact_id FROM contact_identities i WHERE i.workspace_id = ?1 AND i.kind IN ('phone', 'wa') AND i.value = ?3 ORDER BY i.kind LIMIT 1))
+            AND c.id = ${ownerOf("?3", "?4")})
        ON CONFLICT (workspace_id, list) DO UPDATE SET n = n + 1`,
       row.workspaceId,
       row.id,
       row.digits,
+      variant,
     ),
     statement(
       `UPDATE contacts SET deleted_at = NULL, name = COALESCE(?5, name), tags = ?9, phone_number = ?4, wa_id = COALESCE(wa_id, ?2), updated_at = ?7, ${consent}
@@ -78,11 +90,14 @@ export async function insertContact(db: Db, row: NewApiContact, now: number): Pr
       now,
       row.proof,
       tags,
+      variant,
+      Number(row.optedIn !== null),
     ),
     statement(
-      `SELECT ${COLUMNS} FROM contacts c WHERE c.workspace_id = ?1 AND c.id = ${owner}`,
+      `SELECT ${COLUMNS} FROM contacts c WHERE c.workspace_id = ?1 AND c.id = ${ownerOf("?2", "?3")}`,
       row.workspaceId,
       row.digits,
+      variant,
     ),
   ]);
   const raw = found?.results[0];

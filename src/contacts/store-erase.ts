@@ -56,14 +56,34 @@ const THEIR_THREADS = `who CROSS JOIN conversations v INDEXED BY conversations_p
 /** A number or id that was given up and is nobody else's now. The value is `<kind>:<name>@<15 digits>`. */
 const FORMER = "substr(i.value, instr(i.value, ':') + 1, length(i.value) - instr(i.value, ':') - 16)";
 
+/** What the person is called, as a JSON list; after `WHO`. */
+const NAMES = `(SELECT json_group_array(n) FROM (
+  SELECT i.value AS n FROM who CROSS JOIN contact_identities i INDEXED BY contact_identities_contact
+    WHERE i.workspace_id = ?1 AND i.contact_id = who.id AND i.kind <> 'former'
+  UNION SELECT ltrim(k.value, '+') FROM who CROSS JOIN contacts c CROSS JOIN json_each(json_array(c.phone_number, c.wa_id, c.user_id)) k
+    WHERE c.workspace_id = ?1 AND c.id = who.id AND k.value IS NOT NULL
+  UNION SELECT ${FORMER} FROM who CROSS JOIN contact_identities i INDEXED BY contact_identities_contact
+    WHERE i.workspace_id = ?1 AND i.contact_id = who.id AND i.kind = 'former' AND NOT EXISTS (SELECT 1 FROM contact_identities o
+      WHERE o.workspace_id = ?1 AND o.kind IN ('phone', 'wa', 'user', 'parent') AND o.value = ${FORMER} AND o.contact_id NOT IN (SELECT id FROM who)))
+ WHERE n <> '')`;
+
+const namesRow = z.object({ names: z.string() });
+
+/** What a contact and those merged into it are called: digits and ids. Empty when there is no such contact. */
+export async function selectNames(db: Db, { workspaceId, contactId }: Erasable): Promise<string[]> {
+  const row = await db.first(`WITH ${WHO} SELECT ${NAMES} AS names`, workspaceId, contactId);
+  return z.array(z.string()).parse(JSON.parse(namesRow.parse(row).names));
+}
+
 /**
  * Takes the person out of every list, in one transaction: contact, names and threads go, what waits to be sent fails,
- * and what is needed to find the rest is noted. Doing it again answers the erasure that there is; null when there is
- * neither contact nor erasure.
+ * `marks` are set, and what is needed to find the rest is noted. Doing it again answers the erasure that there is; null
+ * when there is neither contact nor erasure.
  */
 export async function beginErasure(
   db: Db,
   erasure: { workspaceId: string; contactId: string; requestedBy: string | null; dueAt: number },
+  marks: readonly Statement[],
   now: number,
 ): Promise<Erasure | null> {
   const who = [erasure.workspaceId, erasure.contactId] as const;
@@ -73,15 +93,7 @@ export async function beginErasure(
          requested_by, created_at, updated_at, due_at)
        SELECT ?1, ?2, 'processing', 1, 'live', 0, (SELECT json_group_array(id) FROM who),
          (SELECT json_group_array(json_object('id', v.id, 'num', v.phone_number_id, 'peer', v.peer)) FROM ${THEIR_THREADS}),
-         (SELECT json_group_array(n) FROM (
-           SELECT i.value AS n FROM who CROSS JOIN contact_identities i INDEXED BY contact_identities_contact
-             WHERE i.workspace_id = ?1 AND i.contact_id = who.id AND i.kind <> 'former'
-           UNION SELECT ltrim(k.value, '+') FROM who CROSS JOIN contacts c CROSS JOIN json_each(json_array(c.phone_number, c.wa_id, c.user_id)) k
-             WHERE c.workspace_id = ?1 AND c.id = who.id AND k.value IS NOT NULL
-           UNION SELECT ${FORMER} FROM who CROSS JOIN contact_identities i INDEXED BY contact_identities_contact
-             WHERE i.workspace_id = ?1 AND i.contact_id = who.id AND i.kind = 'former' AND NOT EXISTS (SELECT 1 FROM contact_identities o
-               WHERE o.workspace_id = ?1 AND o.kind IN ('phone', 'wa', 'user', 'parent') AND o.value = ${FORMER} AND o.contact_id NOT IN (SELECT id FROM who)))
-          WHERE n <> ''),
+         ${NAMES},
          0, 0, 0, ?3, ?4, ?4, ?5
        FROM contacts c WHERE c.workspace_id = ?1 AND c.id = ?2 ON CONFLICT (workspace_id, id) DO NOTHING`,
       ...who,
@@ -119,6 +131,7 @@ export async function beginErasure(
       ...who,
     ),
     statement(`WITH ${WHO} DELETE FROM contacts WHERE workspace_id = ?1 AND id IN (SELECT id FROM who)`, ...who),
+    ...marks,
     statement(`SELECT ${COLUMNS} FROM contact_erasures x WHERE x.workspace_id = ?1 AND x.id = ?2`, ...who),
   ]);
   const row = results.at(-1)?.results[0];

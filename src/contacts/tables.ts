@@ -109,6 +109,25 @@ export const contactErasures = sqliteTable(
   ],
 );
 
+/** Names of erased people as keyed hashes, by which what is old of them is recognised when it comes again. */
+export const erasedIdentities = sqliteTable(
+  "erased_identities",
+  {
+    workspaceId: text("workspace_id").notNull(),
+    /** HMAC of workspace and name. */
+    hash: text("hash").notNull(),
+    /** ms; what was said until then is dropped. */
+    erasedAt: integer("erased_at").notNull(),
+    /** ms; nothing old can come after it. */
+    expiresAt: integer("expires_at").notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.workspaceId, t.hash] }),
+    // Serves: the nightly purge, over all workspaces of a shard.
+    index("erased_identities_expiry").on(t.expiresAt),
+  ],
+);
+
 /** A thread as it was: its object is named by number and peer. */
 export interface ErasedThread {
   id: string;

@@ -4,6 +4,8 @@ import type { Encoding } from "./encoding";
 
 /** Characters of one record. More means a quote that is never closed. */
 const MAX_RECORD = 64 * 1024;
+/** Bytes of the file whose records are in memory at once, however large its pieces come. */
+const PIECE = 64 * 1024;
 
 const DELIMITERS = [",", ";", "\t", "|"] as const;
 /** A line with something on it, and its end. */
@@ -14,7 +16,7 @@ export async function* csvRecords(body: ReadableStream<Uint8Array>, encoding: En
   const decoder = new TextDecoder(encoding);
   let head = "";
   let reader: CsvReader | null = null;
-  for await (const bytes of body) {
+  for await (const bytes of piecesOf(body)) {
     const text = decoder.decode(bytes, { stream: true });
     if (reader) {
       yield reader.read(text);
@@ -30,6 +32,12 @@ export async function* csvRecords(body: ReadableStream<Uint8Array>, encoding: En
   reader ??= new CsvReader(delimiterOf(head));
   yield reader.read(reader.begun ? rest : head + rest);
   yield reader.end();
+}
+
+async function* piecesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    for (let at = 0; at < chunk.length; at += PIECE) yield chunk.subarray(at, at + PIECE);
+  }
 }
 
 /** The delimiter is the one that the first line has most of, outside quotes. */
@@ -90,12 +98,12 @@ class CsvReader {
     if (char === '"' && this.#state !== "plain") {
       // The second of two quotes is one of the text; the first of a field opens it.
       if (this.#state === "closed") this.#take('"');
-      else this.#size += 1;
+      else this.#grow(1);
       this.#state = "quoted";
       return at + 1;
     }
     if (char === this.#delimiter) {
-      this.#size += 1;
+      this.#grow(1);
       this.#endField();
       return at + 1;
     }
@@ -112,8 +120,13 @@ class CsvReader {
   }
 
   #take(text: string): void {
+    this.#grow(text.length);
     this.#field += text;
-    this.#size += text.length;
+  }
+
+  /** Counts the characters of a record, its delimiters and quotes too: empty cells cost memory as well. */
+  #grow(characters: number): void {
+    this.#size += characters;
     if (this.#size > MAX_RECORD) throw invalidField(["body", "file"], "A row is too long: is a quote not closed?");
   }
 

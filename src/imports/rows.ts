@@ -19,6 +19,10 @@ const MAX_NAME = 200;
 const MAX_TAGS = 50;
 const MAX_TAG = 60;
 const TAGS_CELL = MAX_TAGS * (MAX_TAG + 2);
+/** Characters of a column's name that are looked at. */
+const MAX_HEADER = 100;
+/** What the export sets an apostrophe before, lest a spreadsheet runs it as a formula. */
+const DEFUSED = /^'(?=[=@+-])/;
 
 export type ReadRow =
   | { ok: true; digits: string; name: string | null; tags: string[] | null }
@@ -37,6 +41,7 @@ export class Columns {
     const names = header.map((cell) =>
       cell
         .trim()
+        .slice(0, MAX_HEADER)
         .toLowerCase()
         .replaceAll(/[\s-]+/g, "_"),
     );
@@ -50,10 +55,11 @@ export class Columns {
   rowOf(record: readonly string[]): Row | null {
     if (record.every((cell) => cell.trim() === "")) return null;
     const cell = (at: number) => record[at]?.trim() ?? "";
-    const tags = this.#tags.map(cell).filter((text) => text !== "");
+    const text = (at: number) => cell(at).replace(DEFUSED, "").slice(0, TAGS_CELL);
+    const tags = this.#tags.map(text).filter((tag) => tag !== "");
     return [
       cell(this.#phone).slice(0, MAX_PHONE + 1),
-      cell(this.#name).slice(0, MAX_NAME + 1),
+      text(this.#name).slice(0, MAX_NAME + 1),
       tags.join(";").slice(0, TAGS_CELL),
     ];
   }

@@ -33,7 +33,7 @@ const STEP_CHARS = 400_000;
 const PARTS_PER_RUN = 4;
 
 /** ms without progress after which the cron orders a run. */
-const STALLED = 5 * 60_000;
+const STALLED = 90_000;
 /** ms a finished import and its rows are kept: how long its rejected rows can be downloaded. */
 const KEPT = 30 * 86_400_000;
 /** ms after which what is left of a request that ended half way is removed. */
@@ -228,15 +228,28 @@ async function publishProgress(rt: Runtime, db: Db, row: ContactImport): Promise
 /** Cron, per shard: goes on with imports that stand still, removes old ones. Bounded; may run twice at once. */
 export async function attendImports(rt: Runtime, shardNumber: number, now: number): Promise<void> {
   const db = shard(rt, shardNumber);
+  const failures: unknown[] = [];
   for (const row of await selectDue(db, now, DUE_AT_ONCE)) {
-    if (row.status === "processing") {
-      await postpone(db, row.workspaceId, row.id, now + STALLED);
-      await orderRun(rt, shardNumber, row);
-    } else {
-      await removeStored(rt.env.MEDIA, prefixOf(row.workspaceId, row.id));
-      await deleteImport(db, row.workspaceId, row.id);
+    try {
+      await attend(rt, db, shardNumber, row, now);
+    } catch (error) {
+      failures.push(error);
+      log("error", "import.attend_failed", {
+        workspace_id: row.workspaceId,
+        import_id: row.id,
+        ...errorFields(error),
+      });
     }
   }
+  if (failures.length > 0) throw new AggregateError(failures, `${failures.length} imports could not be attended to`);
+}
+
+async function attend(rt: Runtime, db: Db, shardNumber: number, row: ContactImport, now: number): Promise<void> {
+  // First of all, so that one that fails each time does not stand before the others.
+  if (!(await postpone(db, row, now + STALLED))) return;
+  if (row.status === "processing") return orderRun(rt, shardNumber, row);
+  await removeStored(rt.env.MEDIA, prefixOf(row.workspaceId, row.id));
+  await deleteImport(db, row.workspaceId, row.id);
 }
 
 /** The rows that were refused so far, as CSV with the reason: read again from the stored rows, part by part. */

@@ -87,7 +87,8 @@ export async function storeRows(bucket: R2Bucket, prefix: string, format: Stored
   };
   const groups = format.kind === "xlsx" ? xlsxRecords(open) : csvRecords(await open(), format.encoding);
   let columns: Columns | null = null;
-  let part: Row[] = [];
+  // As JSON from the start: a text cut out of a longer one holds all of that in memory.
+  let part: string[] = [];
   let total = 0;
   for await (const records of groups) {
     for (const record of records) {
@@ -101,14 +102,14 @@ export async function storeRows(bucket: R2Bucket, prefix: string, format: Stored
       if (row === null) continue;
       total += 1;
       if (total > MAX_ROWS) throw invalidField(["body", "file"], `A file may have at most ${MAX_ROWS} rows`);
-      part.push(row);
+      part.push(JSON.stringify(row));
       if (part.length < PART_ROWS) continue;
-      await bucket.put(partKey(prefix, total - 1), JSON.stringify(part));
+      await bucket.put(partKey(prefix, total - 1), `[${part.join(",")}]`);
       part = [];
     }
   }
   if (columns === null) throw invalidField(["body", "file"], "The file is empty");
-  if (part.length > 0) await bucket.put(partKey(prefix, total - 1), JSON.stringify(part));
+  if (part.length > 0) await bucket.put(partKey(prefix, total - 1), `[${part.join(",")}]`);
   await bucket.delete(fileKey(prefix));
   return total;
 }

@@ -80,8 +80,16 @@ export async function selectDue(db: Db, now: number, limit: number): Promise<Con
   return rows.map((raw) => fromRow(imports, raw));
 }
 
-export async function postpone(db: Db, workspaceId: string, id: string, dueAt: number): Promise<void> {
-  await db.run("UPDATE imports SET due_at = ?3 WHERE workspace_id = ?1 AND id = ?2", workspaceId, id, dueAt);
+/** Moves the time to look at it again; false when it went on since it was read. */
+export async function postpone(db: Db, row: ContactImport, dueAt: number): Promise<boolean> {
+  const moved = await db.first(
+    "UPDATE imports SET due_at = ?4 WHERE workspace_id = ?1 AND id = ?2 AND due_at = ?3 RETURNING id",
+    row.workspaceId,
+    row.id,
+    row.dueAt,
+    dueAt,
+  );
+  return moved !== null;
 }
 
 /** One person of a step: the rows of the file that name the same number, as one. */

@@ -10,8 +10,10 @@ export interface XmlHandlers {
 /** What is no XML, or more of it than a spreadsheet has. */
 export class XmlError extends Error {}
 
-/** Characters of one tag, comment or CDATA section. */
-const MAX_TOKEN = 1_000_000;
+/** Characters of one tag, comment or CDATA section: a cell has at most 32,767. */
+const MAX_TOKEN = 64 * 1024;
+/** Characters of a tag's name. */
+const MAX_NAME = 256;
 const MAX_DEPTH = 256;
 /** Characters of a reference such as `&#x1F600;`. */
 const MAX_REFERENCE = 12;
@@ -56,6 +58,7 @@ export class XmlReader {
   }
 
   #markup(token: string): void {
+    if (token.length > MAX_TOKEN) throw new XmlError("A tag is too long");
     if (token.startsWith("<?") || token.startsWith("<!--")) return;
     if (token.startsWith("<![CDATA[")) {
       this.#handlers.text?.(token.slice(9, -3));
@@ -69,6 +72,7 @@ export class XmlReader {
     }
     const name = /^<([^\s/>]+)/.exec(token)?.[1];
     if (name === undefined) throw new XmlError("A tag has no name");
+    if (name.length > MAX_NAME) throw new XmlError("A tag's name is too long");
     const attributes: Record<string, string> = Object.create(null);
     for (const [, key = "", double, single] of token.slice(name.length + 1).matchAll(ATTRIBUTE)) {
       attributes[key] = decoded(double ?? single ?? "");

@@ -8,9 +8,11 @@ import { toMessage } from "../messages/service";
 import { applyWaitingStatuses, foldStatuses, statusStatements } from "../messages/service-statuses";
 import { touchNumbers, updateNumberFacts } from "../phone-numbers/service-pipeline";
 import type { Db, Statement } from "../platform/d1";
+import { log } from "../platform/log";
 import type { Runtime } from "../platform/runtime";
 import { templateStatements } from "../templates/service-webhooks";
 import { countThroughput, publishBatch, threadKey, type Written } from "./effects";
+import { ErasureCheck } from "./erased";
 import { keyText } from "./names";
 import { lookupsOf, namedIn } from "./people";
 import { type Plan, planBatch } from "./plan";
@@ -31,20 +33,22 @@ import { deleteReleased, insertContacts, insertNewIdentities, selectBefore, upda
 import { type Resolved, resolveWho } from "./who";
 
 /**
- * Stores the events in their shard (`db`, of number `shardNumber`) and runs their effects. Throws when the shard did
+ * Stores the events in their shard (`db`, of number `shardNumber`), but for old ones of erased people, and runs their effects. Throws when the shard did
  * not take the batch: all of it or nothing is stored.
  */
 export async function ingest(
   rt: Runtime,
   db: Db,
   shardNumber: number,
-  events: readonly RoutedEvent[],
+  arrived: readonly RoutedEvent[],
   redelivered: boolean,
 ): Promise<void> {
-  const named = namedIn(events);
-  const workspaceIds = [...new Set(events.map((event) => event.workspaceId))];
-  const before = await selectBefore(db, lookupsOf(named), workspaceIds);
-  const people = resolveWho(named, before, rt.newId);
+  const workspaceIds = [...new Set(arrived.map((event) => event.workspaceId))];
+  const check = await ErasureCheck.of(rt, arrived);
+  const before = await selectBefore(db, lookupsOf(namedIn(arrived)), workspaceIds, check.statements);
+  const events = check.kept(arrived, before);
+  if (events.length < arrived.length) log("warn", "webhook.of_erased", { events: arrived.length - events.length });
+  const people = resolveWho(namedIn(events), before, rt.newId);
   const plan = await planBatch(events, { newId: rt.newId, settings: before.settings, whoIs: people.whoIs });
   // Before anything is stored: after it, a name that was given up tells nobody any more that two contacts are one.
   const merge = (pairs: Resolved["merges"]) =>

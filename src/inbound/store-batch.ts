@@ -169,6 +169,9 @@ export function countNew(list: "contacts" | "conversations", rows: readonly { ws
   );
 }
 
+/** ms: a provider names the second something was said in, while our own writes know the millisecond. */
+const WITHIN = 999;
+
 /**
  * Consent as the newest proof says (pipeline 13); of two of the same second, that of leaving. One row per person: of
  * several that fit one contact, UPDATE … FROM takes any.
@@ -180,9 +183,9 @@ export function updateConsents(rows: readonly ConsentChange[], now: number): Sta
       `WITH o AS MATERIALIZED (SELECT i.workspace_id AS ws, i.contact_id AS id, j.value AS j FROM json_each(?1) j
          CROSS JOIN contact_identities i WHERE ${KEY_OWNER})
        UPDATE contacts AS c SET opted_in = o.j ->> 'in', opted_out_at = CASE WHEN o.j ->> 'in' = 1 THEN NULL ELSE o.j ->> 'at' END,
-         consent_at = o.j ->> 'at', consent_proof = o.j ->> 'proof', updated_at = ?2
+         consent_at = MAX(o.j ->> 'at', COALESCE(c.consent_at, 0)), consent_proof = o.j ->> 'proof', updated_at = ?2
        FROM o WHERE c.workspace_id = o.ws AND c.id = o.id AND (COALESCE(c.consent_at, -1) < o.j ->> 'at'
-         OR (c.consent_at = o.j ->> 'at' AND o.j ->> 'in' = 0 AND c.opted_in = 1))`,
+         OR (c.consent_at <= (o.j ->> 'at') + ${WITHIN} AND o.j ->> 'in' = 0 AND c.opted_in = 1))`,
       json,
       now,
     ),

@@ -97,10 +97,17 @@ export interface Before {
   owners: Owner[];
   formers: FormerName[];
   settings: Map<string, string>;
+  /** What `marks` answered. */
+  marks: Record<string, unknown>[];
 }
 
-/** Where a batch's people and workspaces stand before it: one round trip. */
-export async function selectBefore(db: Db, lookups: Lookups, workspaceIds: readonly string[]): Promise<Before> {
+/** Where a batch's people and workspaces stand before it, and the marks of erased people among them: one round trip. */
+export async function selectBefore(
+  db: Db,
+  lookups: Lookups,
+  workspaceIds: readonly string[],
+  marks: readonly Statement[],
+): Promise<Before> {
   const owners = jsonChunks(lookups.names).map((json) =>
     statement(
       `SELECT i.workspace_id AS ws, i.kind AS kind, i.value AS value, COALESCE(i.since, c.created_at) AS since,
@@ -123,15 +130,18 @@ export async function selectBefore(db: Db, lookups: Lookups, workspaceIds: reado
   const results = await db.batch([
     ...owners,
     ...formers,
+    ...marks,
     statement(
       "SELECT w.workspace_id AS ws, w.settings AS settings FROM json_each(?1) j CROSS JOIN workspace_states w WHERE w.workspace_id = j.value",
       JSON.stringify(workspaceIds),
     ),
   ]);
   const rows = (from: number, to: number) => results.slice(from, to).flatMap((result) => result.results);
+  const marked = owners.length + formers.length;
   return {
     owners: rows(0, owners.length).map(toOwner),
-    formers: rows(owners.length, owners.length + formers.length).flatMap(toFormer),
+    formers: rows(owners.length, marked).flatMap(toFormer),
+    marks: rows(marked, marked + marks.length),
     settings: new Map(
       rows(-1, results.length)
         .map((raw) => stateRow.parse(raw))

@@ -5,7 +5,16 @@
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-export type KeyPurpose = "jwt" | "seal" | "ticket" | "media-url" | "connection" | "invitation" | "email" | "cursor";
+export type KeyPurpose =
+  | "jwt"
+  | "seal"
+  | "ticket"
+  | "media-url"
+  | "connection"
+  | "invitation"
+  | "email"
+  | "cursor"
+  | "erasure";
 
 export function utf8(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text) as Uint8Array<ArrayBuffer>;
