@@ -230,7 +230,8 @@ export class CampaignWorld extends World {
 /** Runs a call while `Date.now` is the world's: the API takes its time from there. */
 async function atTime<T>(now: number, run: () => Promise<T>): Promise<T> {
   const real = Date.now;
-  Date.now = () => now;
+  // Delays in seconds leave fractions of a millisecond; a clock of the machine has none.
+  Date.now = () => Math.floor(now);
   try {
     return await run();
   } finally {
