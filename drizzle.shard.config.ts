@@ -11,6 +11,9 @@ export default defineConfig({
     "./src/contacts/tables.ts",
     "./src/conversations/tables.ts",
     "./src/messages/tables.ts",
+    "./src/media/tables.ts",
     "./src/inbound/tables.ts",
+    "./src/imports/tables.ts",
+    "./src/templates/tables.ts",
   ],
 });

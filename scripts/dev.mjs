@@ -33,9 +33,8 @@ async function stop(code, reason) {
 }
 
 function readPort() {
-  const text = process.env.PORT || "8000";
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
-  if (port > 0 && port < 65_535) return port;
+  const port = Number(process.env.PORT || 8000);
+  if (Number.isInteger(port) && port > 0 && port < 65_535) return port;
   throw new Error(`PORT must be a number from 1 to 65534, not ${process.env.PORT}`);
 }
 

@@ -8,13 +8,16 @@
  *   capped and jittered. Handlers may run twice, so what they had done already does no harm.
  * - What a queue gives up on arrives in `dead-letters`, whose own batch is retried until R2 and D1 took it.
  */
-import type { z } from "zod";
+import { z } from "zod";
 import { handleMergeJob, mergeJobSchema } from "./contacts/jobs";
+import { handleImportJob, importJobSchema } from "./imports/jobs";
 import { webhookJobSchema } from "./inbound/jobs";
 import { handleWebhookJobs } from "./inbound/service-consume";
 import { handleDeadJob } from "./inbound/service-dead-letters";
+import { handleMediaJobs, mediaJobSchema } from "./media/jobs";
 import { sendJobSchema } from "./messages/jobs";
 import { handleSendJobs } from "./messages/service-sending";
+import { unreachable } from "./platform/errors";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime } from "./platform/runtime";
 
@@ -24,6 +27,8 @@ import { createRuntime, type Runtime } from "./platform/runtime";
  */
 const RETRY_BASE = 2;
 const RETRY_CAP = 2000;
+
+const bulkJobSchema = z.discriminatedUnion("kind", [mergeJobSchema, importJobSchema]);
 
 /** Answers the jobs that must come again; nothing when all are settled. */
 type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<readonly T[] | undefined>;
@@ -45,10 +50,13 @@ export async function consume(
         await settle(rt, batch, sendJobSchema, handleSendJobs);
         break;
       case "bulk":
-        await settle(rt, batch, mergeJobSchema, async (runtime, jobs) => {
-          for (const job of jobs) await handleMergeJob(runtime, job);
+        await settle(rt, batch, bulkJobSchema, async (runtime, jobs) => {
+          for (const job of jobs) await handleBulkJob(runtime, job);
           return undefined;
         });
+        break;
+      case "media-jobs":
+        await settle(rt, batch, mediaJobSchema, handleMediaJobs);
         break;
       default:
         // What the others gave up on; and of queues that have no jobs in this version whatever lies there.
@@ -67,6 +75,17 @@ export async function consume(
       ...errorFields(error),
     });
     batch.retryAll({ delaySeconds });
+  }
+}
+
+async function handleBulkJob(rt: Runtime, job: z.infer<typeof bulkJobSchema>): Promise<void> {
+  switch (job.kind) {
+    case "contact.merge":
+      return handleMergeJob(rt, job);
+    case "contact.import":
+      return handleImportJob(rt, job);
+    default:
+      return unreachable(job);
   }
 }
 

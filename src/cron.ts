@@ -1,17 +1,24 @@
 import { purgeSessions } from "./auth/service";
+import { runDueImports } from "./imports/jobs";
 import { purgeEvents, purgeUnrouted } from "./inbound/service-retention";
+import { purgeMedia } from "./media/service-purge";
 import { purgeExpired } from "./messages/service-retention";
 import { sweepShard } from "./messages/service-sweep";
 import { syncAllNumbers } from "./phone-numbers/service";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime, shardNumbers } from "./platform/runtime";
+import { runDueTemplates } from "./templates/jobs";
 import { runNightlyWorkspaces } from "./workspaces/jobs";
 
 type Task = (rt: Runtime, now: number) => Promise<unknown>;
 
 /** Cron expressions of wrangler.toml and what runs then. Every task may run twice, or twice at once. */
 const TASKS: Record<string, Record<string, Task>> = {
-  "* * * * *": { sweep: (rt, now) => everyShard(rt, (number) => sweepShard(rt, number, now)) },
+  "* * * * *": {
+    sweep: (rt, now) => everyShard(rt, (number) => sweepShard(rt, number, now)),
+    templates: (rt, now) => everyShard(rt, (number) => runDueTemplates(rt, number, now)),
+    imports: (rt, now) => everyShard(rt, (number) => runDueImports(rt, number, now)),
+  },
   "*/15 * * * *": {},
   "0 3 * * *": {
     workspaces: (rt) => runNightlyWorkspaces(rt),
@@ -20,6 +27,7 @@ const TASKS: Record<string, Record<string, Task>> = {
     retention: (rt, now) => everyShard(rt, (number) => purgeExpired(rt, number, now)),
     events: (rt, now) => everyShard(rt, (number) => purgeEvents(rt, number, now)),
     unrouted: (rt, now) => purgeUnrouted(rt, now),
+    media: (rt, now) => everyShard(rt, (number) => purgeMedia(rt, number, now)),
   },
 };
 

@@ -254,14 +254,12 @@ describe("a value that is not valid", () => {
           "query.limit",
         ]);
       }
-      for (const offset of ["-1", "x", "1.5", ""]) {
+      for (const offset of ["-1", "x", "1.5", "9999999999999999"]) {
         expect(await faults(await workspace.call("GET", `${path}?offset=${offset}`)), path).toEqual(["query.offset"]);
       }
       for (const limit of ["1", "100"])
         expect((await workspace.call("GET", `${path}?limit=${limit}`)).status).toBe(200);
-      for (const offset of ["100000", "99999999999999999999"]) {
-        expect((await workspace.call("GET", `${path}?offset=${offset}`)).status, path).toBe(200);
-      }
+      expect((await workspace.call("GET", `${path}?offset=100000`)).status, path).toBe(200);
     }
   });
 

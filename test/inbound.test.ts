@@ -245,22 +245,6 @@ describe("a batch", () => {
   });
 });
 
-describe("a provider's clock", () => {
-  it("that is years ahead neither keeps a thread on top of the inbox nor its service window open", async () => {
-    const { number, inbox } = await ready();
-    const [wrong, right] = [digits(), digits()];
-    await receive([
-      says(number, { wa: wrong }, { timestamp: "99999999999", text: { body: "from the year 5138" } }),
-      says(number, { wa: right }, { at: ago(-4), text: { body: "four minutes ahead" } }),
-    ]);
-    const threads = await inbox.conversations();
-    for (const at of threads.flatMap((thread) => [thread.last_message_at, thread.last_inbound_at])) {
-      expect(at).toBeLessThan(ago(-6));
-    }
-    expect(threads.find((thread) => thread.peer === right)?.last_message_at).toBe(ago(-4));
-  });
-});
-
 describe("kinds of messages", () => {
   it("an unknown or unsupported kind is stored with all it said, and a thread shows it", async () => {
     const { workspace, number, inbox } = await ready();

@@ -4,8 +4,8 @@ import { inboundText, signedPost } from "../support/webhooks.mjs";
 
 /** Connections: enough to keep the Worker busy, few enough not to queue. */
 const CONNECTIONS = 16;
-const ROUNDS = 9;
-const SECONDS = 2;
+const ROUNDS = 25;
+const SECONDS = 0.5;
 
 /**
  * Webhooks received per second, by the app's bundle and by the bare Worker, in turns within one run: what disturbs the

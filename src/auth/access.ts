@@ -18,12 +18,19 @@ export const PERMISSIONS = {
   "phone_numbers.sync": everyone,
   "messages.read": everyone,
   "messages.send": everyone,
+  "media.read": everyone,
+  "media.upload": everyone,
+  "media.delete": ["OWNER", "ADMIN", "MEMBER"],
   "conversations.read": everyone,
   "conversations.answer": everyone,
   "webhook_events.read": admins,
   "dead_letters.read": admins,
   "dead_letters.replay": admins,
   "realtime.connect": everyone,
+  "contacts.read": everyone,
+  "contacts.manage": ["OWNER", "ADMIN", "MEMBER"],
+  "templates.read": everyone,
+  "templates.manage": ["OWNER", "ADMIN", "MEMBER"],
 } as const satisfies Record<string, readonly Role[]>;
 
 export type Permission = keyof typeof PERMISSIONS;

@@ -44,18 +44,14 @@ const json = <T extends z.ZodType>(schema: T, description: string) => ({
 
 const body = <T extends z.ZodType>(schema: T) => ({ required: true, content: { "application/json": { schema } } });
 
-const signUpRoute = operation(
-  { kind: "public" },
-  ["unauthenticated", "forbidden", "already_exists", "not_configured", "rate_limited", "provider_unavailable"],
-  {
-    method: "post",
-    path: "/api/auth/signup",
-    tags: ["Authentication"],
-    summary: "Create a user account",
-    request: { query: providerQuery, body: body(signUpBody) },
-    responses: { 200: json(signUpAnswer, "The account") },
-  },
-);
+const signUpRoute = operation({ kind: "public" }, ["forbidden", "already_exists", "not_configured", "rate_limited"], {
+  method: "post",
+  path: "/api/auth/signup",
+  tags: ["Authentication"],
+  summary: "Create a user account",
+  request: { query: providerQuery, body: body(signUpBody) },
+  responses: { 200: json(signUpAnswer, "The account") },
+});
 
 const signInRoute = operation(
   { kind: "public" },

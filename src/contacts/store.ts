@@ -1,8 +1,9 @@
 import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
 import { jsonChunks, type Statement, statement } from "../platform/d1";
-import type { contactIdentities } from "./tables";
+import type { contactIdentities, contacts } from "./tables";
 
+export type Contact = InferSelectModel<typeof contacts>;
 export type IdentityKind = InferSelectModel<typeof contactIdentities>["kind"];
 
 /** Whatever a provider calls somebody, in one workspace. */

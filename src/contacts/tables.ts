@@ -66,3 +66,64 @@ export const contactIdentities = sqliteTable(
     index("contact_identities_contact").on(t.workspaceId, t.contactId),
   ],
 );
+
+/** The order in which an erasure looks for traces of a person. */
+export const ERASURE_PHASES = [
+  "live",
+  "imports",
+  "campaigns",
+  "messages",
+  "groups",
+  "references",
+  "events",
+  "letters",
+  "search",
+] as const;
+
+/**
+ * People who are erased for good: what must go and how far that is. The row outlives the person as the proof that it
+ * was done; `names` and `threads`, which say who it was, are emptied at the end.
+ */
+export const contactErasures = sqliteTable(
+  "contact_erasures",
+  {
+    workspaceId: text("workspace_id").notNull(),
+    /** The contact's. */
+    id: text("id").notNull(),
+    status: text("status", { enum: ["processing", "completed"] }).notNull(),
+    /** The first look, or a later one at what was on its way meanwhile. */
+    look: integer("look").notNull(),
+    phase: text("phase", { enum: ERASURE_PHASES }).notNull(),
+    /** Where the phase goes on, in its own terms; null at its beginning. */
+    place: text("place", { mode: "json" }).$type<(string | number)[]>(),
+    /** Messages of this look that were being sent: whoever sends them needs them whole. */
+    unsettled: integer("unsettled").notNull(),
+    /** The contact and those merged into it. */
+    contacts: text("contacts", { mode: "json" }).$type<string[]>().notNull(),
+    threads: text("threads", { mode: "json" }).$type<ErasedThread[]>().notNull(),
+    names: text("names", { mode: "json" }).$type<string[]>().notNull(),
+    messages: integer("messages").notNull(),
+    files: integer("files").notNull(),
+    events: integer("events").notNull(),
+    /** The user; null for an API key. */
+    requestedBy: text("requested_by"),
+    createdAt: integer("created_at").notNull(),
+    updatedAt: integer("updated_at").notNull(),
+    /** When the first look that left nothing ended. */
+    completedAt: integer("completed_at"),
+    /** When the cron goes on with one that stands still; null when nothing is left to do. */
+    dueAt: integer("due_at"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.workspaceId, t.id] }),
+    // Serves: the cron, over all workspaces of a shard.
+    index("contact_erasures_due").on(t.dueAt).where(sql`due_at IS NOT NULL`),
+  ],
+);
+
+/** A thread as it was: its object is named by number and peer. */
+export interface ErasedThread {
+  id: string;
+  num: string;
+  peer: string;
+}

@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { enterItem, enterReading, rememberBookmark } from "../auth/guard";
 import { operation } from "../auth/operation";
+import { mediaOfMessages } from "../media/service-messages";
 import { messageList } from "../messages/schema";
 import { pageMessages, selectMessageEvents } from "../messages/service";
 import { shapeMessage } from "../messages/service-shape";
@@ -116,9 +117,10 @@ export const conversationRoutes = createRouter()
     const { scope, item } = await enterItem(c, "conversations.read", id, (db, ids) => selectConversation(db, ids, id));
     const page = await pageMessages(scope.db, scope.workspaceId, { conversationId: item.id }, query);
     const events = await selectMessageEvents(scope.db, page.rows);
+    const files = await mediaOfMessages(scope.db, page.rows);
     rememberBookmark(c, scope);
     return c.json(
-      pageBody(page, query, (message) => shapeMessage(message, events)),
+      pageBody(page, query, (message) => shapeMessage(message, events, files)),
       200,
     );
   })

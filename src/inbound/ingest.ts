@@ -3,11 +3,13 @@
  * run twice: rows are guarded by their keys, effects carry keys of their own.
  */
 import { orderMerges, selectOwners, toOwner } from "../contacts/service";
+import { orderFetches } from "../media/service-inbound";
 import { toMessage } from "../messages/service";
 import { applyWaitingStatuses, foldStatuses, statusStatements } from "../messages/service-statuses";
 import { touchNumbers, updateNumberFacts } from "../phone-numbers/service-pipeline";
 import type { Db, Statement } from "../platform/d1";
 import type { Runtime } from "../platform/runtime";
+import { templateStatements } from "../templates/service-webhooks";
 import { countThroughput, publishBatch, threadKey, type Written } from "./effects";
 import { keyText } from "./names";
 import { lookupsOf, namedIn } from "./people";
@@ -52,6 +54,7 @@ export async function ingest(
   await merge(people.merges);
   const written = await write(db, plan, people, rt.clock(), redelivered);
   await merge(written.merges);
+  await orderFetches(rt, shardNumber, written.created);
   await publishBatch(rt, plan, written, db.bookmark);
   await countThroughput(rt, db, plan);
 }
@@ -76,6 +79,7 @@ async function write(db: Db, plan: Plan, people: Resolved, now: number, redelive
       ...insertWebhookEvents(plan.webhookEvents),
       ...(plan.numbers.size > 0 ? [touchNumbers([...plan.numbers.values()], now)] : []),
       ...(plan.facts.length > 0 ? [updateNumberFacts(plan.facts, now)] : []),
+      ...templateStatements(plan.templates, now),
       ...(echoes.length > 0 ? [applyWaitingStatuses(echoes)] : []),
     ],
     changed: statuses.changed,

@@ -1,13 +1,9 @@
-import { unreachable } from "../platform/errors";
 import type { Runtime } from "../platform/runtime";
 import { parseMetaWebhook } from "../providers/meta-webhook";
 import type { InboundEvent } from "../providers/provider";
 import { parseProviderJson } from "../providers/provider-json";
 import type { WebhookJob } from "./jobs";
 import type { ArrivedEvent } from "./routing";
-
-/** ms by which a provider's clock may be ahead of ours. */
-const CLOCK_SKEW = 5 * 60_000;
 
 /** A part's body is in R2 no longer: trying again brings nothing. */
 export class BodyGone extends Error {}
@@ -21,35 +17,10 @@ export async function parseJob(rt: Runtime, job: WebhookJob): Promise<ArrivedEve
     connection: job.connection,
     receivedAt: job.receivedAt,
     position: event.position,
-    event: dated(event, job.receivedAt + CLOCK_SKEW),
+    event,
     source: job,
     r2Key,
   }));
-}
-
-/**
- * An event that happened no later than `latest` (ms). A time to come would keep its thread on top of the inbox and its
- * service window open until then.
- */
-function dated(event: InboundEvent, latest: number): InboundEvent {
-  switch (event.kind) {
-    case "message":
-    case "echo":
-      return { ...event, message: { ...event.message, at: Math.min(event.message.at, latest) } };
-    case "reaction":
-    case "edit":
-    case "revoke":
-    case "status":
-    case "identity_change":
-    case "preference":
-    case "contact_sync":
-      return { ...event, at: Math.min(event.at, latest) };
-    case "notice":
-    case "unknown":
-      return event;
-    default:
-      return unreachable(event);
-  }
 }
 
 async function readLarge(rt: Runtime, key: string): Promise<string> {

@@ -5,6 +5,7 @@ import { unreachable } from "../platform/errors";
 import type { NewId } from "../platform/ids";
 import { errorFields, log } from "../platform/log";
 import type { Person } from "../providers/provider";
+import type { ArrivedUpdate } from "../templates/service-webhooks";
 import { consentWord, saidText } from "./consent";
 import { eventId } from "./event-id";
 import { phoneOf } from "./names";
@@ -31,6 +32,7 @@ export interface Plan {
   statuses: StatusReport[];
   webhookEvents: NewWebhookEvent[];
   facts: NumberFacts[];
+  templates: ArrivedUpdate[];
   /** Every number the batch is about; inbound messages count against its throughput. */
   numbers: Map<string, { workspaceId: string; id: string; statuses: boolean; inbound: number }>;
 }
@@ -60,6 +62,7 @@ export async function planBatch(events: readonly RoutedEvent[], context: PlanCon
     statuses: [],
     webhookEvents: [],
     facts: [],
+    templates: [],
     numbers: new Map(),
   };
   const draft: Draft = { plan, conversations: new Map(), consents: new Map(), facts: new Map() };
@@ -120,6 +123,11 @@ function planEvent(routed: RoutedEvent, draft: Draft, context: PlanContext): Kep
       for (const id of event.numberUpdate === null ? [] : routed.numberIds) {
         const facts = draft.facts.get(id) ?? { workspaceId: routed.workspaceId, id };
         draft.facts.set(id, { ...facts, ...event.numberUpdate });
+      }
+      if (event.templateUpdate) {
+        const { workspaceId, receivedAt, position } = routed;
+        const { businessId } = event.number;
+        draft.plan.templates.push({ workspaceId, businessId, receivedAt, position, update: event.templateUpdate });
       }
       return { kind: event.topic, field: event.field, reason: null };
     case "unknown":

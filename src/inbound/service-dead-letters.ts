@@ -16,9 +16,17 @@ interface LetterOwner {
 }
 
 /** Which queue does which work. Whoever takes it there checks the rest of it. */
-const QUEUES = { "webhook.part": "INBOUND", "message.send": "OUTBOUND", "contact.merge": "BULK" } as const;
+const QUEUES = {
+  "webhook.part": "INBOUND",
+  "message.send": "OUTBOUND",
+  "contact.merge": "BULK",
+  "contact.import": "BULK",
+  "media.fetch": "MEDIA_JOBS",
+} as const;
 
-const anyJob = z.looseObject({ kind: z.enum(["webhook.part", "message.send", "contact.merge"]) });
+const anyJob = z.looseObject({
+  kind: z.enum(["webhook.part", "message.send", "contact.merge", "contact.import", "media.fetch"]),
+});
 const ownedJob = z.looseObject({ workspaceId: z.string(), shard: z.int() });
 
 /** Work that was given up, and when (ms). */
@@ -41,7 +49,7 @@ export async function buryJob(rt: Runtime, lost: LostWork, owners: readonly Lett
 export async function handleDeadJob(rt: Runtime, queue: string, job: unknown, at: number): Promise<void> {
   const known = anyJob.safeParse(job);
   // The queue of dead letters says nothing of where they come from.
-  const from = known.success ? QUEUES[known.data.kind].toLowerCase() : queue;
+  const from = known.success ? QUEUES[known.data.kind].toLowerCase().replace("_", "-") : queue;
   const lost = { queue: from, job, reason: "The queue gave up after its last retry", at };
   // Kept before anybody is asked whose it is: the databases may be what does not answer.
   const kept = await keepBody(rt, lost);

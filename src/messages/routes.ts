@@ -1,36 +1,20 @@
 import { z } from "@hono/zod-openapi";
-import { enterCharging, enterItem, enterReading, rememberBookmark, type WorkspaceScope } from "../auth/guard";
+import { enterCharging, enterItem, enterReading, rememberBookmark } from "../auth/guard";
 import { operation } from "../auth/operation";
+import { mediaOfMessages } from "../media/service-messages";
 import { resolveNumber } from "../phone-numbers/service";
-import { type AppContext, createRouter } from "../platform/app";
-import { idempotencyHeader, requestHash } from "../platform/idempotency";
+import { createRouter } from "../platform/app";
 import { uuidSchema } from "../platform/ids";
 import { pageBody } from "../platform/pagination";
 import { messageList, messageListQuery, messageResource, messageStatusResource, sendTextBody } from "./schema";
-import {
-  acceptMessage,
-  cancelMessage,
-  type MessageFilter,
-  pageMessages,
-  type SendIntent,
-  type SendScope,
-  selectMessage,
-  selectMessageEvents,
-} from "./service";
-import { shapeAccepted, shapeMessage, shapeStatus } from "./service-shape";
+import { send, sendOperation, sendScope } from "./send-route";
+import { cancelMessage, type MessageFilter, pageMessages, selectMessage, selectMessageEvents } from "./service";
+import { shapeMessage, shapeStatus } from "./service-shape";
 
 const itemPath = z.object({ message_id: uuidSchema });
 const json = <T extends z.ZodType>(schema: T) => ({ "application/json": { schema } });
 
-const sendText = operation({ kind: "workspace", permission: "messages.send" }, ["conflict", "idempotency_conflict"], {
-  method: "post",
-  path: "/api/messages/send/text",
-  tags: ["Messages"],
-  summary: "Send a text",
-  description: "Answers at once; the message is then sent once, or `failed` with a reason. Follow it by `GET` or live.",
-  request: { headers: idempotencyHeader, body: { required: true, content: json(sendTextBody) } },
-  responses: { 201: { description: "Accepted", content: json(messageResource) } },
-});
+const sendText = sendOperation("/api/messages/send/text", "Send a text", sendTextBody);
 
 const list = operation({ kind: "workspace", permission: "messages.read" }, [], {
   method: "get",
@@ -70,43 +54,12 @@ const cancel = operation({ kind: "workspace", permission: "messages.send", item:
   responses: { 204: { description: "Cancelled" } },
 });
 
-/** A scope whose charge may still be on its way (`enterCharging`). */
-type Sender = WorkspaceScope & { charged?: Promise<void> };
-
-function sendScope({ rt, workspaceId, membership, db, charged }: Sender): SendScope {
-  return { rt, workspaceId, shard: membership.shard, db, allowed: charged };
-}
-
-/** Accepts one send and answers 201 with the message as accepted, whether now or under the same key before. */
-async function send(c: AppContext, scope: Sender, body: object, intent: SendIntent) {
-  const key = c.req.header("idempotency-key");
-  const claim = key === undefined ? null : { key, hash: await requestHash(c.req.path.replace(/\/$/, ""), body) };
-  const { message, replayed } = await acceptMessage(sendScope(scope), intent, claim);
-  if (replayed) c.var.answerHeaders.set("Idempotency-Replayed", "true");
-  rememberBookmark(c, scope);
-  return shapeAccepted(message);
-}
-
 export const messageRoutes = createRouter()
   .openapi(sendText, async (c) => {
     const body = c.req.valid("json");
     const scope = await enterCharging(c, "messages.send", body.workspace_id);
     const content = { body: body.text, ...(body.preview_url === undefined ? {} : { preview_url: body.preview_url }) };
-    return c.json(
-      await send(c, scope, body, {
-        phoneNumberId: body.phone_number_id ?? null,
-        to: body.to ?? null,
-        contactId: body.contact_id ?? null,
-        conversationId: body.conversation_id ?? null,
-        type: "text",
-        content,
-        category: null,
-        replyTo: body.reply_to ?? null,
-        scheduledAt: body.scheduled_at ?? null,
-        ttl: null,
-      }),
-      201,
-    );
+    return c.json(await send(c, scope, body, { type: "text", content }), 201);
   })
   .openapi(list, async (c) => {
     const query = c.req.valid("query");
@@ -132,9 +85,10 @@ export const messageRoutes = createRouter()
       },
     );
     const events = await selectMessageEvents(scope.db, page.rows);
+    const files = await mediaOfMessages(scope.db, page.rows);
     rememberBookmark(c, scope);
     return c.json(
-      pageBody(page, query, (message) => shapeMessage(message, events)),
+      pageBody(page, query, (message) => shapeMessage(message, events, files)),
       200,
     );
   })
@@ -144,8 +98,9 @@ export const messageRoutes = createRouter()
       selectMessage(db, ids, message_id),
     );
     const events = await selectMessageEvents(scope.db, [item]);
+    const files = await mediaOfMessages(scope.db, [item]);
     rememberBookmark(c, scope);
-    return c.json(shapeMessage(item, events), 200);
+    return c.json(shapeMessage(item, events, files), 200);
   })
   .openapi(getStatus, async (c) => {
     const { message_id } = c.req.valid("param");

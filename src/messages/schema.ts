@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { messageMedia } from "../media/schema";
 import { uuidSchema } from "../platform/ids";
 import { pageOf, pageQuery } from "../platform/pagination";
 
@@ -19,7 +20,7 @@ const isoTime = z.iso
   .transform((text) => Date.parse(text));
 
 /** Members of every send. Exactly one of `to`, `contact_id`, `conversation_id` (contract 15). */
-const sendBase = z.object({
+export const sendBase = z.object({
   workspace_id: uuidSchema.optional(),
   phone_number_id: phoneNumberRef
     .optional()
@@ -77,6 +78,7 @@ export const messageResource = z
     type: z.string(),
     status: z.enum(["scheduled", "queued", "sending", "sent", "delivered", "read", "failed", "cancelled"]),
     content: z.record(z.string(), z.unknown()),
+    media: messageMedia.nullable().openapi({ description: "The file it carries." }),
     origin: z.enum(["api", "live", "history", "echo"]),
     reply_to: z.string().nullable().openapi({ description: "Provider id of the message this one quotes." }),
     error: errorResource.nullable(),

@@ -1,5 +1,6 @@
 /** A claimed batch on its way through journal, calls and results (pipeline 3–5). */
 import { type LearnedIdentity, learnIdentities } from "../contacts/service";
+import { BatchFiles, carriesFiles } from "../media/service-provider";
 import { openConnection, type PhoneNumber } from "../phone-numbers/service";
 import { gateOf, noteBlocked } from "../phone-numbers/service-pipeline";
 import { isPassing } from "../platform/d1";
@@ -20,6 +21,8 @@ import { type Entering, type NextOpen, type SendResult, type Turn, updateResults
 /** Waves of at most 10 calls, at most 5 at a time: six connections is the platform's limit, and D1 needs one. */
 const WAVE = 10;
 const CONNECTIONS = 5;
+/** An upload holds two of them. */
+const UPLOADS = 2;
 
 /** How often results are offered to D1: what cannot be stored is not known, and a message whose fate is not known waits. */
 const STORE_TRIES = 3;
@@ -54,6 +57,8 @@ export class SendBatch {
   readonly #connections = new Map<string, Promise<Ready | Refused>>();
   readonly #stopped = new Map<string, Stop>();
   readonly #reopened = new Set<string>();
+  /** Contents with the provider's ids of our files, by message; `kept`: an id in it may be one the provider has lost. */
+  readonly #attached = new Map<string, { content: Message["content"]; kept: boolean }>();
   #results: SendResult[] = [];
   #turns: Turn[] = [];
   #entering: Entering[] = [];
@@ -80,14 +85,18 @@ export class SendBatch {
    * when results could not be stored.
    */
   async call(claimed: readonly Message[]): Promise<void> {
-    const queues = [...Map.groupBy(claimed, turnKey).values()].map((queue) => [...queue]);
+    const files = await this.#filesOf(claimed);
+    const queues = [...Map.groupBy(claimed, turnKey).values()]
+      .map((queue) => (files === null ? this.#withoutFiles(queue) : [...queue]))
+      // An upload keeps nobody waiting who has no use for it.
+      .sort((a, b) => Number(a.some((m) => files?.waits(m))) - Number(b.some((m) => files?.waits(m))));
     while (queues.some((queue) => queue.length > 0)) {
       const wave = queues.filter((queue) => queue.length > 0).slice(0, WAVE);
       const goOn = new Set<Message[]>();
-      const ready = await this.#journal(this.#startable(wave));
+      const ready = await this.#journal(await this.#withFiles(this.#startable(wave), files, goOn));
       await inParallel(ready, CONNECTIONS, async (queue) => {
         const message = queue[0];
-        if (message && (await this.#callOne(message))) goOn.add(queue);
+        if (message && (await this.#callOne(message, files))) goOn.add(queue);
       });
       for (const queue of wave) {
         queue.shift();
@@ -97,6 +106,25 @@ export class SendBatch {
       if (this.#rt.clock() - this.#storedAt >= this.#rt.config.PIPELINE.resultEvery) await this.#storeBetween();
     }
     await this.#store();
+  }
+
+  /** The files that these name; null when the database does not answer, which is no reason to hold the others back. */
+  async #filesOf(claimed: readonly Message[]): Promise<BatchFiles | null> {
+    try {
+      return await BatchFiles.load(this.#rt, this.#context.shardNumber, claimed);
+    } catch (error) {
+      this.#warn("outbound.files_unread", claimed[0], error);
+      return null;
+    }
+  }
+
+  /** The messages of a conversation before the first that carries a file; it and those behind it go back. */
+  #withoutFiles(queue: readonly Message[]): Message[] {
+    const at = queue.findIndex(carriesFiles);
+    if (at < 0) return [...queue];
+    const notBefore = this.#rt.clock() + waitAfter(1, null, this.#rt.config.PIPELINE);
+    for (const message of queue.slice(at)) this.#release(message, notBefore);
+    return queue.slice(0, at);
   }
 
   /** Without those whose number must wait, and without any once it is too late to start a call. */
@@ -109,6 +137,40 @@ export class SendBatch {
       this.#release(message, stopped?.notBefore ?? now);
       return false;
     });
+  }
+
+  /**
+   * Those whose files the provider has. Before the journal: a crash during an upload leaves nothing ambiguous, because
+   * no message was about to be sent. Adds the queues to `goOn` whose head was settled instead and lets the next follow.
+   */
+  async #withFiles(wave: readonly Message[][], files: BatchFiles | null, goOn: Set<Message[]>): Promise<Message[][]> {
+    // Who carries one went back already.
+    if (files === null) return [...wave];
+    const ready: Message[][] = [];
+    await inParallel(wave, UPLOADS, async (queue) => {
+      const message = queue[0];
+      const number = this.#context.numbers.get(message?.phoneNumberId ?? "");
+      if (!message || !number || !carriesFiles(message)) {
+        ready.push(queue);
+        return;
+      }
+      const outcome = await this.#attach(message, number, files);
+      if (outcome === null) ready.push(queue);
+      else if (await this.#settle(message, number, outcome)) goOn.add(queue);
+    });
+    // Uploads take their time, and one may have stopped the number.
+    return this.#startable(ready);
+  }
+
+  /** Null when the message can be sent; otherwise what became of it instead. */
+  async #attach(message: Message, number: PhoneNumber, files: BatchFiles): Promise<SendOutcome | null> {
+    const connection = await this.#connection(number);
+    if (!connection.ok) return { kind: "blocked", scope: "number", error: connection.error };
+    const timeout = Math.max(1, this.#lastStart - this.#rt.clock());
+    const attached = await files.attach(message, number, connection.connection, timeout);
+    if (!attached.ok) return attached.outcome;
+    this.#attached.set(message.id, attached);
+    return null;
   }
 
   /** Notes the calls about to be made, per number. A number whose gate does not answer makes none: they go back. */
@@ -132,7 +194,7 @@ export class SendBatch {
   }
 
   /** True when the next message of the conversation may follow. Never throws. */
-  async #callOne(message: Message): Promise<boolean> {
+  async #callOne(message: Message, files: BatchFiles | null): Promise<boolean> {
     const number = this.#context.numbers.get(message.phoneNumberId);
     // The journal's answer may have been slow: a call that starts too late could meet the next holder's. And a number
     // that was registered between the reads of this batch is met by the next one.
@@ -140,10 +202,30 @@ export class SendBatch {
       this.#release(message, this.#rt.clock());
       return false;
     }
-    const outcome = await this.#send(message, number);
+    const outcome = await this.#doubtFiles(message, await this.#send(message, number), files);
+    if (outcome.kind === "sent") this.#learn(message, outcome);
+    return this.#settle(message, number, outcome);
+  }
+
+  /** A refusal for a file that the provider has lost is none for good: the next try uploads it anew, and then counts. */
+  async #doubtFiles(message: Message, outcome: SendOutcome, files: BatchFiles | null): Promise<SendOutcome> {
+    if (outcome.kind !== "permanent" && outcome.kind !== "transient") return outcome;
+    const number = this.#context.numbers.get(message.phoneNumberId);
+    if (!files || !number || !this.#attached.get(message.id)?.kept) return outcome;
+    if (!providerFor(this.#rt, number.provider).forgotFile(outcome.error)) return outcome;
+    try {
+      await files.forget(message);
+    } catch (error) {
+      // The next try finds the same out.
+      this.#warn("media.not_forgotten", message, error);
+    }
+    return { kind: "transient", error: { ...outcome.error, retryable: true }, retryAfter: null };
+  }
+
+  /** Keeps what became of a message; true when the next one of its conversation may follow. */
+  async #settle(message: Message, number: PhoneNumber, outcome: SendOutcome): Promise<boolean> {
     const result = resultOf(message, outcome, this.#rt.clock(), this.#rt.config.PIPELINE);
     this.#keep(message, result);
-    if (outcome.kind === "sent") this.#learn(message, outcome);
     await this.#heed(number, outcome);
     return result.kind !== "requeued";
   }
@@ -159,7 +241,7 @@ export class SendBatch {
           ? { phone: null, userId: null, groupId: String(message.content.group_id) }
           : { phone: message.toNumber?.replace("+", "") ?? null, userId: message.toUser },
         type: message.type,
-        content: message.content,
+        content: this.#attached.get(message.id)?.content ?? message.content,
         replyTo: message.replyTo,
       });
     } catch (error) {

@@ -1,10 +1,15 @@
 import type { z } from "@hono/zod-openapi";
+import type { MessageMedia } from "../media/schema";
 import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
 import type { messageResource, messageStatusResource } from "./schema";
 import type { Message, MessageEvent } from "./store";
 
-/** A message as the API shows it, with what came after it: reactions, edits, a revoke. */
-export function shapeMessage(message: Message, events: readonly MessageEvent[] = []): z.input<typeof messageResource> {
+/** A message as the API shows it, with what came after it (reactions, edits, a revoke) and the file it carries. */
+export function shapeMessage(
+  message: Message,
+  events: readonly MessageEvent[] = [],
+  files: ReadonlyMap<string, MessageMedia> = new Map(),
+): z.input<typeof messageResource> {
   const own = events.filter((e) => e.phoneNumberId === message.phoneNumberId && e.target === message.waMessageId);
   const edit = own.find((e) => e.kind === "edit");
   const revoke = own.find((e) => e.kind === "revoke");
@@ -24,6 +29,7 @@ export function shapeMessage(message: Message, events: readonly MessageEvent[] =
       edit && typeof edit.payload.content === "object"
         ? (edit.payload.content as Record<string, unknown>)
         : message.content,
+    media: files.get(message.id) ?? null,
     origin: message.origin,
     reply_to: message.replyTo,
     // While a retry is waiting, the last refusal is nobody's business: the message has not failed.
@@ -59,8 +65,11 @@ function participantsOf(own: readonly MessageEvent[]): { delivered: number; read
  * A message as its acceptance answered it, however far it has come since: the same key and body get the first answer
  * again (product 2).
  */
-export function shapeAccepted(message: Message): z.input<typeof messageResource> {
-  return shapeMessage({
+export function shapeAccepted(
+  message: Message,
+  files: ReadonlyMap<string, MessageMedia> = new Map(),
+): z.input<typeof messageResource> {
+  const accepted: Message = {
     ...message,
     waMessageId: null,
     status: message.scheduledAt === null ? "queued" : "scheduled",
@@ -70,7 +79,8 @@ export function shapeAccepted(message: Message): z.input<typeof messageResource>
     deliveredAt: null,
     readAt: null,
     failedAt: null,
-  });
+  };
+  return shapeMessage(accepted, [], files);
 }
 
 export function shapeStatus(message: Message): z.input<typeof messageStatusResource> {

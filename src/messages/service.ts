@@ -1,3 +1,4 @@
+import { checkFiles } from "../media/service-limits";
 import { type PhoneNumber, resolveNumber } from "../phone-numbers/service";
 import { isoMillis } from "../platform/clock";
 import type { Db } from "../platform/d1";
@@ -86,7 +87,7 @@ export async function acceptMessage(
       db,
       workspaceId,
       recipientKey,
-      intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo.toLowerCase() : null,
+      intent.replyTo !== null && isUuid(intent.replyTo) ? intent.replyTo : null,
       key && { key: key.key, now },
     ),
     recipientKey.kind === "conversation" ? null : resolveNumber(db, workspaceId, intent.phoneNumberId),
@@ -117,6 +118,7 @@ export async function acceptMessage(
   }
   if (number.status === "disabled") throw invalidField(["body", "phone_number_id"], "The phone number is disabled");
   if (reads.workspace?.status !== "active") throw new AppError("conflict", "The workspace is suspended");
+  await checkFiles(rt, db, number, intent);
   const replyTo = replyTarget(intent.replyTo, reads.repliedTo, number.id, reads.recipient);
   checkConsent(intent, reads.recipient);
   const thread = reads.recipient?.threads.find((t) => t.phoneNumberId === number.id) ?? null;

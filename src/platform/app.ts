@@ -77,6 +77,10 @@ const EXPOSED = [
   "RateLimit-Reset",
   "Retry-After",
   "Idempotency-Replayed",
+  "ETag",
+  "Content-Range",
+  "Content-Disposition",
+  "Repr-Digest",
 ];
 
 /** Any origin, without credentials (contract 4): keys travel in headers, the cookie session is same-origin only. */

@@ -10,11 +10,11 @@ const limitText = z
   .transform(Number)
   .pipe(z.number().min(1, "Must be from 1 to 100").max(100, "Must be from 1 to 100"));
 
-/** Of any size (contract 10): behind the last row is an empty page, and nobody has more rows than a number can count. */
+/** Of any size (contract 10): behind the last row is an empty page. */
 const offset = z
   .string()
-  .regex(/^(0|[1-9]\d{0,99})$/, "Must be a whole number of at least 0")
-  .transform((text) => Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+  .regex(/^(0|[1-9]\d{0,14})$/, "Must be a whole number from 0 to 999999999999999")
+  .transform(Number)
   .default(0)
   .openapi({ type: "integer", minimum: 0, default: 0 });
 

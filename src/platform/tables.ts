@@ -18,7 +18,9 @@ export const listTotals = sqliteTable(
   "list_totals",
   {
     workspaceId: text("workspace_id").notNull(),
-    list: text("list", { enum: ["messages", "conversations", "contacts", "webhook_events", "dead_letters"] }).notNull(),
+    list: text("list", {
+      enum: ["messages", "conversations", "contacts", "webhook_events", "dead_letters", "media", "templates"],
+    }).notNull(),
     n: integer("n").notNull(),
   },
   (t) => [primaryKey({ columns: [t.workspaceId, t.list] })],

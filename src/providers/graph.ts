@@ -22,6 +22,10 @@ export interface GraphCall {
   path: readonly string[];
   query?: Readonly<Record<string, string>>;
   body?: unknown;
+  /** A body that is no JSON, such as a file on its way through. */
+  stream?: { contentType: string; body: ReadableStream<Uint8Array> };
+  /** ms; `providerTimeout` unless given. */
+  timeout?: number;
   /** Null for the token endpoint, which is asked with the app's own secret. */
   accessToken: string | null;
   /** Further secrets the call carries: what Meta repeats of them is blotted out. */
@@ -38,16 +42,17 @@ export async function callGraph(rt: Runtime, call: GraphCall): Promise<GraphAnsw
   for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value);
   const headers = new Headers({ Accept: "application/json" });
   if (call.accessToken !== null) headers.set("Authorization", `Bearer ${call.accessToken}`);
-  if (call.body !== undefined) headers.set("Content-Type", "application/json");
+  if (call.stream) headers.set("Content-Type", call.stream.contentType);
+  else if (call.body !== undefined) headers.set("Content-Type", "application/json");
   let response: Response;
   let text: string;
   try {
     response = await rt.fetch(url.toString(), {
       method: call.method,
       headers,
-      body: call.body === undefined ? undefined : JSON.stringify(call.body),
+      body: call.stream?.body ?? (call.body === undefined ? undefined : JSON.stringify(call.body)),
       redirect: "manual",
-      signal: AbortSignal.timeout(rt.config.PIPELINE.providerTimeout),
+      signal: AbortSignal.timeout(call.timeout ?? rt.config.PIPELINE.providerTimeout),
     });
     text = await readBounded(response);
   } catch (error) {

@@ -1,4 +1,5 @@
 import type { Change, ListName } from "./meta-envelope";
+import { templateUpdateOf } from "./meta-template-notices";
 import { messageLimitOf } from "./meta-tiers";
 import type { EventFields } from "./meta-webhook";
 import type { InboundEvent, NoticeTopic } from "./provider";
@@ -49,7 +50,13 @@ export function wholeChangeEvent(change: Change): EventFields | string {
     const named = Object.keys(change.value).some((member) => member !== "messaging_product" && member !== "metadata");
     return named ? `The field ${change.field} is not known in this form` : `The field ${change.field} says nothing`;
   }
-  return { kind: "notice", topic, field: change.field, numberUpdate: numberUpdateOf(topic, change.value) };
+  return {
+    kind: "notice",
+    topic,
+    field: change.field,
+    numberUpdate: numberUpdateOf(topic, change.value),
+    templateUpdate: templateUpdateOf(topic, change.value, change.entry.at),
+  };
 }
 
 /** An element of a list of notices; null when the list is of something else. */

@@ -24,7 +24,12 @@ const PAYLOADS = {
     .transform((value) => value.contacts),
   reaction: z.object({ message_id: z.string().min(1), emoji: z.string() }),
   interactive: z.looseObject({ type: z.string().min(1) }),
-  template: z.looseObject({ name: z.string().min(1) }),
+  // What else is kept of a template message is for readers of the thread.
+  template: z.object({
+    name: z.string().min(1),
+    language: z.unknown(),
+    components: z.array(z.unknown()).optional(),
+  }),
 } as const satisfies Record<string, z.ZodType>;
 
 function isSendable(type: string): type is keyof typeof PAYLOADS {

@@ -2,10 +2,33 @@ import { z } from "zod";
 import type { Runtime } from "../platform/runtime";
 import { callGraph, type GraphAnswer } from "./graph";
 import { classify, type MetaError, providerError, waitAfter } from "./meta-errors";
+import {
+  downloadMetaMedia,
+  META_UPLOADS_LIVE,
+  metaForgotFile,
+  metaMediaInfo,
+  metaMediaLimit,
+  postMetaMedia,
+} from "./meta-media";
 import { describeMetaNumber, exchangeMetaToken, metaNumberStatus, subscribeMetaApp } from "./meta-numbers";
 import { messageBody, readBody } from "./meta-requests";
 import { resultOf } from "./meta-results";
-import type { Connection, Provider, ProviderError, SendOutcome, SendRequest } from "./provider";
+import {
+  createMetaTemplate,
+  deleteMetaTemplate,
+  editMetaTemplate,
+  getMetaTemplate,
+  listMetaTemplates,
+} from "./meta-templates";
+import type {
+  Connection,
+  OutgoingFile,
+  Provider,
+  ProviderError,
+  SendOutcome,
+  SendRequest,
+  UploadOutcome,
+} from "./provider";
 
 /** Meta's Cloud API (graph.facebook.com). */
 export function metaProvider(rt: Runtime): Provider {
@@ -18,6 +41,17 @@ export function metaProvider(rt: Runtime): Provider {
     describeNumber: (connection) => describeMetaNumber(rt, connection),
     subscribe: (connection) => subscribeMetaApp(rt, connection),
     exchangeToken: (connection) => exchangeMetaToken(rt, connection),
+    mediaLimit: metaMediaLimit,
+    uploadsLive: META_UPLOADS_LIVE,
+    uploadMedia: (connection, file, timeout) => upload(rt, connection, file, timeout),
+    forgotFile: metaForgotFile,
+    mediaInfo: (connection, providerMediaId) => metaMediaInfo(rt, connection, providerMediaId),
+    downloadMedia: (connection, url, timeout) => downloadMetaMedia(rt, connection, url, timeout),
+    createTemplate: (connection, draft) => createMetaTemplate(rt, connection, draft),
+    listTemplates: (connection, query) => listMetaTemplates(rt, connection, query),
+    getTemplate: (connection, id) => getMetaTemplate(rt, connection, id),
+    editTemplate: (connection, id, change) => editMetaTemplate(rt, connection, id, change),
+    deleteTemplate: (connection, template) => deleteMetaTemplate(rt, connection, template),
   };
 }
 
@@ -49,6 +83,44 @@ async function send(rt: Runtime, connection: Connection, request: SendRequest): 
       return { kind: "ambiguous", error: ours("outcome_unknown", answer.reason, true) };
   }
 }
+
+/** An upload whose answer was lost is one to repeat: at worst Meta holds the file twice. */
+async function upload(
+  rt: Runtime,
+  connection: Connection,
+  file: OutgoingFile,
+  timeout: number,
+): Promise<UploadOutcome> {
+  const answer = await postMetaMedia(rt, connection, file, timeout);
+  switch (answer.kind) {
+    case "ok": {
+      const body = uploadedSchema.safeParse(answer.body);
+      if (body.success) return { kind: "uploaded", providerMediaId: body.data.id };
+      return {
+        kind: "transient",
+        error: ours("provider_unavailable", "The provider named no file", true),
+        retryAfter: null,
+      };
+    }
+    case "error": {
+      const outcome = refusedByMeta(answer.error, answer.status, answer.retryAfter, 1);
+      if (outcome.kind !== "ambiguous" && outcome.kind !== "sent") return outcome;
+      return { kind: "transient", error: providerError(answer.error), retryAfter: answer.retryAfter };
+    }
+    case "refused": {
+      const error = ours(
+        "provider_unavailable",
+        `Something between here and the provider answered ${answer.status}`,
+        true,
+      );
+      return { kind: "transient", error, retryAfter: answer.retryAfter };
+    }
+    case "lost":
+      return { kind: "transient", error: ours("provider_unavailable", answer.reason, true), retryAfter: null };
+  }
+}
+
+const uploadedSchema = z.object({ id: z.union([z.string().min(1), z.int().transform(String)]) });
 
 const acceptedSchema = z.object({
   messages: z.array(z.object({ id: z.string().min(1), message_status: z.string().optional() })).min(1),

@@ -74,6 +74,81 @@ export type ProviderResult<T> =
   | { ok: false; refused: true; error: ProviderError }
   | { ok: false; refused: false; reason: string };
 
+/** A template as the provider takes it; `components` is the provider's own list. */
+export interface TemplateDraft {
+  name: string;
+  language: string;
+  category: string;
+  parameterFormat: "POSITIONAL" | "NAMED";
+  components: Record<string, unknown>[];
+}
+
+/** A template as the provider has it. `status`, `category` and `components` are in the provider's own words. */
+export interface ProviderTemplate extends TemplateDraft {
+  id: string;
+  status: string;
+  rejectedReason: string | null;
+  qualityScore: string | null;
+}
+
+export interface TemplatePage {
+  templates: ProviderTemplate[];
+  /** Templates of the page that could not be read. */
+  unreadable: number;
+  /** Where the next page begins; null after the last. */
+  after: string | null;
+}
+
+/** What a webhook says of one template. Members are null where it says nothing of them. */
+export interface TemplateUpdate {
+  id: string;
+  name: string | null;
+  language: string | null;
+  /** ms; null when the webhook carries no time. */
+  at: number | null;
+  status: { word: string; reason: string | null } | null;
+  qualityScore: string | null;
+  /** `announced`: the category it is about to get, and when (ms). */
+  category: { now: string; announced: { category: string; at: number | null } | null } | null;
+  /** Texts that were edited. What else changed is asked for. */
+  texts: { header: string | null; body: string | null; footer: string | null } | null;
+}
+
+/** A file as it is uploaded to a provider. */
+export interface OutgoingFile {
+  body: ReadableStream<Uint8Array>;
+  /** Bytes. */
+  size: number;
+  mimeType: string;
+  fileName: string;
+}
+
+/** What became of an upload. Uploading twice does no harm, so nothing of it is ever ambiguous. */
+export type UploadOutcome =
+  | { kind: "uploaded"; providerMediaId: string }
+  | Exclude<SendOutcome, { kind: "sent" | "ambiguous" }>;
+
+/** What a provider says of a file it holds. */
+export interface MediaInfo {
+  /** Works for minutes. */
+  url: string;
+  mimeType: string | null;
+  fileName: string | null;
+}
+
+/** A download: its bytes, or that the address leads nowhere (any more), or why there is nothing now. */
+export type MediaDownload =
+  | { kind: "ok"; body: ReadableStream<Uint8Array>; size: number | null; mimeType: string | null }
+  | { kind: "gone" }
+  | { kind: "failed"; reason: string };
+
+/** Why a provider cannot carry a file with a message (contract 15). `limit` is a number where there is one. */
+export interface MediaLimit {
+  field: "media_id" | "caption";
+  limit: number | string;
+  reason: string;
+}
+
 export interface Provider {
   readonly name: ProviderName;
   /** What the provider's own word for a number's state means for sending (contract 13). */
@@ -86,6 +161,37 @@ export interface Provider {
   subscribe(connection: Connection): Promise<ProviderResult<null>>;
   /** A long-lived token for a short-lived one; `expiresAt` in ms, null when it does not expire. */
   exchangeToken(connection: Connection): Promise<ProviderResult<{ accessToken: string; expiresAt: number | null }>>;
+  /** What of a file and its caption a message of this type cannot carry; null when it can. `size` in bytes. */
+  mediaLimit(file: { messageType: string; mimeType: string; size: number; caption: string | null }): MediaLimit | null;
+  /** How long an uploaded file can be sent by its id, in ms. */
+  readonly uploadsLive: number;
+  /** Uploads a file for a number. Ends after `timeout` ms at the latest. */
+  uploadMedia(connection: Connection, file: OutgoingFile, timeout: number): Promise<UploadOutcome>;
+  /** Whether a refused send may be due to the id of an uploaded file that the provider does not know any more. */
+  forgotFile(error: ProviderError): boolean;
+  /** A fresh link of a received file. */
+  mediaInfo(connection: Connection, providerMediaId: string): Promise<ProviderResult<MediaInfo>>;
+  /** Reads a link the provider gave, from its own hosts only. Ends after `timeout` ms at the latest. */
+  downloadMedia(connection: Connection, url: string, timeout: number): Promise<MediaDownload>;
+  /** Hands a template in for review, in the business account of the connection. */
+  createTemplate(
+    connection: Connection,
+    draft: TemplateDraft,
+  ): Promise<ProviderResult<{ id: string; status: string; category: string | null }>>;
+  /** One page of the account's templates; with a name, those that bear it (and perhaps some that only hold it). */
+  listTemplates(
+    connection: Connection,
+    query: { name: string | null; after: string | null },
+  ): Promise<ProviderResult<TemplatePage>>;
+  getTemplate(connection: Connection, id: string): Promise<ProviderResult<ProviderTemplate>>;
+  /** Changes a template, which then is reviewed again. How often, and in which states, is the provider's rule. */
+  editTemplate(
+    connection: Connection,
+    id: string,
+    change: { components?: Record<string, unknown>[]; category?: string },
+  ): Promise<ProviderResult<null>>;
+  /** Deletes one language of a template. */
+  deleteTemplate(connection: Connection, template: { id: string; name: string }): Promise<ProviderResult<null>>;
 }
 
 // ---- inbound ----
@@ -208,6 +314,8 @@ export type InboundEvent = EventBase &
           messageLimit?: number | null;
           verifiedName?: string;
         } | null;
+        /** For the topics of templates: what to store on the template. */
+        templateUpdate?: TemplateUpdate | null;
       }
     | { kind: "unknown"; field: string | null; reason: string }
   );

@@ -34,6 +34,7 @@ export function conversationOf(event: WorkspaceEvent): string | null {
     case "conversation.updated":
       return event.conversation_id;
     case "phone_number.updated":
+    case "import.progress":
     case "webhook_event.created":
       return null;
   }

@@ -39,6 +39,17 @@ export const workspaceEvent = z.discriminatedUnion("type", [
     blocked_reason: z.string().nullable(),
     at,
   }),
+  z.object({
+    type: z.literal("import.progress"),
+    import_id: z.string(),
+    status: z.enum(["processing", "completed"]),
+    total_rows: z.int(),
+    processed_rows: z.int(),
+    imported: z.int(),
+    updated: z.int(),
+    failed: z.int(),
+    at,
+  }),
   z.object({ type: z.literal("webhook_event.created"), webhook_event_id: z.string(), kind: z.string(), at }),
 ]);
 

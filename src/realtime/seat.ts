@@ -30,6 +30,7 @@ const AUDIENCE: Record<WorkspaceEvent["type"], Permission> = {
   "message.event": "messages.read",
   "conversation.updated": "conversations.read",
   "phone_number.updated": "phone_numbers.read",
+  "import.progress": "contacts.read",
   "webhook_event.created": "webhook_events.read",
 };
 

@@ -1,0 +1,2 @@
+/** What other slices that write CSV use. */
+export { csvCell } from "./export";
