@@ -15,5 +15,10 @@ export default defineConfig({
     "./src/inbound/tables.ts",
     "./src/imports/tables.ts",
     "./src/templates/tables.ts",
+    "./src/webhook-endpoints/tables.ts",
+    "./src/auto-replies/tables.ts",
+    "./src/groups/tables.ts",
+    "./src/wordpress/tables.ts",
+    "./src/statuses/tables.ts",
   ],
 });

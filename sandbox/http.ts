@@ -18,7 +18,7 @@ export async function respond(given: Answer, mode: SandboxConfig["MODE"]): Promi
   if (fault?.kind === "slow") await scheduler.wait(fault.ms);
   const headers = new Headers({ "Content-Type": "application/json; charset=UTF-8" });
   if (given.retryAfter !== null) headers.set("Retry-After", String(given.retryAfter));
-  return new Response(given.json, { status: given.status, headers });
+  return new Response(given.status === 204 ? null : given.json, { status: given.status, headers });
 }
 
 /**

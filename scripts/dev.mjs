@@ -102,6 +102,8 @@ async function main() {
     startWorker("app", "wrangler.toml", port, stateDir(), {
       ...settings,
       META_GRAPH_URL: sandbox,
+      DIALOG360_URL: `${sandbox}/360dialog`,
+      INFOBIP_URL: `${sandbox}/infobip`,
       SANDBOX_URL: sandbox,
     }),
     startWorker("sandbox", "sandbox/wrangler.toml", port + 1, join(stateDir(), "sandbox"), {

@@ -1,7 +1,10 @@
 import { authRoutes } from "./auth/routes";
+import { autoReplyRoutes } from "./auto-replies/routes";
+import { assistantRoutes } from "./auto-replies/routes-assistant";
 import { contactRoutes } from "./contacts/routes";
 import { conversationRoutes } from "./conversations/routes";
 import { docsRoutes } from "./docs/routes";
+import { groupRoutes } from "./groups/routes";
 import { importRoutes } from "./imports/routes";
 import { inboundRoutes } from "./inbound/routes";
 import { webhookRoutes } from "./inbound/routes-webhook";
@@ -15,7 +18,10 @@ import { messageTemplateRoutes } from "./messages/routes-template";
 import { phoneNumberRoutes } from "./phone-numbers/routes";
 import { anyOrigin, bounded, createRouter, frame, referenceErrors, unknownRoute, withRuntime } from "./platform/app";
 import { realtimeRoutes } from "./realtime/routes";
+import { statusRoutes } from "./statuses/routes";
 import { templateRoutes } from "./templates/routes";
+import { webhookEndpointRoutes } from "./webhook-endpoints/routes";
+import { wordpressRoutes } from "./wordpress/routes";
 import { workspaceRoutes } from "./workspaces/routes";
 import { memberRoutes } from "./workspaces/routes-members";
 
@@ -59,8 +65,14 @@ export const api = app
   .route("/", mediaFileRoutes)
   .route("/", importRoutes)
   .route("/", contactRoutes)
+  .route("/", groupRoutes)
+  .route("/", statusRoutes)
+  .route("/", wordpressRoutes)
   .route("/", conversationRoutes)
   .route("/", inboundRoutes)
+  .route("/", webhookEndpointRoutes)
+  .route("/", assistantRoutes)
+  .route("/", autoReplyRoutes)
   .route("/", realtimeRoutes)
   .route("/", docsRoutes(app));
 export type Api = typeof api;

@@ -9,6 +9,8 @@
  * - What a queue gives up on arrives in `dead-letters`, whose own batch is retried until R2 and D1 took it.
  */
 import { z } from "zod";
+import { ASSISTANTS_AT_ONCE, handleAsks, handleAutoReplies } from "./auto-replies/jobs";
+import { askJobSchema, runJobSchema } from "./auto-replies/service-order";
 import { handleMergeJob, mergeJobSchema } from "./contacts/jobs";
 import { handleImportJob, importJobSchema } from "./imports/jobs";
 import { webhookJobSchema } from "./inbound/jobs";
@@ -20,6 +22,12 @@ import { handleSendJobs } from "./messages/service-sending";
 import { unreachable } from "./platform/errors";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime } from "./platform/runtime";
+import { handleStatusJobs } from "./statuses/jobs";
+import { statusJobSchema } from "./statuses/service-jobs";
+import { handleWakes } from "./webhook-endpoints/jobs";
+import { wakeJobSchema } from "./webhook-endpoints/service-wake";
+import { handleSyncJobs } from "./wordpress/jobs";
+import { syncJobSchema } from "./wordpress/service-jobs";
 
 /**
  * Seconds. A delay is at least half of its ceiling, so 100 retries span more than a day: a long outage of D1 loses no
@@ -28,7 +36,15 @@ import { createRuntime, type Runtime } from "./platform/runtime";
 const RETRY_BASE = 2;
 const RETRY_CAP = 2000;
 
-const bulkJobSchema = z.discriminatedUnion("kind", [mergeJobSchema, importJobSchema]);
+const outboundJobSchema = z.discriminatedUnion("kind", [sendJobSchema, statusJobSchema]);
+const bulkJobSchema = z.discriminatedUnion("kind", [mergeJobSchema, importJobSchema, syncJobSchema]);
+type OutboundJob = z.infer<typeof outboundJobSchema>;
+type BulkJob = z.infer<typeof bulkJobSchema>;
+
+const deliveryJobSchema = z.discriminatedUnion("kind", [wakeJobSchema, runJobSchema, askJobSchema]);
+type DeliveryJob = z.infer<typeof deliveryJobSchema>;
+/** Six are the platform's limit, and the database needs one. */
+const DELIVERY_CONNECTIONS = 5;
 
 /** Answers the jobs that must come again; nothing when all are settled. */
 type Handler<T> = (rt: Runtime, jobs: T[], redelivered: boolean) => Promise<readonly T[] | undefined>;
@@ -47,16 +63,16 @@ export async function consume(
         await settle(rt, batch, webhookJobSchema, handleWebhookJobs);
         break;
       case "outbound":
-        await settle(rt, batch, sendJobSchema, handleSendJobs);
+        await settle(rt, batch, outboundJobSchema, handleOutboundJobs);
         break;
       case "bulk":
-        await settle(rt, batch, bulkJobSchema, async (runtime, jobs) => {
-          for (const job of jobs) await handleBulkJob(runtime, job);
-          return undefined;
-        });
+        await settle(rt, batch, bulkJobSchema, handleBulkJobs);
         break;
       case "media-jobs":
         await settle(rt, batch, mediaJobSchema, handleMediaJobs);
+        break;
+      case "deliveries":
+        await settle(rt, batch, deliveryJobSchema, handleDeliveries);
         break;
       default:
         // What the others gave up on; and of queues that have no jobs in this version whatever lies there.
@@ -78,7 +94,51 @@ export async function consume(
   }
 }
 
-async function handleBulkJob(rt: Runtime, job: z.infer<typeof bulkJobSchema>): Promise<void> {
+/** People wait for answers, so those come first. What waits for others' servers goes side by side, over five connections. */
+async function handleDeliveries(rt: Runtime, jobs: readonly DeliveryJob[]): Promise<readonly DeliveryJob[]> {
+  const runs = await handleAutoReplies(
+    rt,
+    jobs.filter((job) => job.kind === "auto_reply.run"),
+  );
+  const asks = jobs.filter((job) => job.kind === "auto_reply.ask");
+  const wakes = jobs.filter((job) => job.kind === "webhook.wake");
+  const again = await Promise.all([
+    handleAsks(rt, asks),
+    handleWakes(rt, wakes, asks.length > 0 ? DELIVERY_CONNECTIONS - ASSISTANTS_AT_ONCE : DELIVERY_CONNECTIONS),
+  ]);
+  return [...runs, ...again.flat()];
+}
+
+/** Of the six connections of an invocation sends take five. */
+async function handleOutboundJobs(
+  rt: Runtime,
+  jobs: OutboundJob[],
+  redelivered: boolean,
+): Promise<readonly OutboundJob[]> {
+  const sends = jobs.filter((job) => job.kind === "message.send");
+  const statuses = jobs.filter((job) => job.kind === "status.apply");
+  const [again, later] = await Promise.all([
+    sends.length === 0 ? [] : handleSendJobs(rt, sends, redelivered),
+    handleStatusJobs(rt, statuses, sends.length === 0 ? 5 : 1),
+  ]);
+  return [...again, ...later];
+}
+
+/** Sites answer when they like: whatever else is in the batch goes on beside them. */
+async function handleBulkJobs(rt: Runtime, jobs: BulkJob[]): Promise<readonly BulkJob[]> {
+  const syncs = handleSyncJobs(
+    rt,
+    jobs.filter((job) => job.kind === "wordpress.sync"),
+  );
+  try {
+    for (const job of jobs) if (job.kind !== "wordpress.sync") await handleBulkJob(rt, job);
+  } finally {
+    await syncs;
+  }
+  return syncs;
+}
+
+async function handleBulkJob(rt: Runtime, job: Exclude<BulkJob, { kind: "wordpress.sync" }>): Promise<void> {
   switch (job.kind) {
     case "contact.merge":
       return handleMergeJob(rt, job);

@@ -1,4 +1,5 @@
 import { purgeSessions } from "./auth/service";
+import { purgeAutoReplies } from "./auto-replies/jobs";
 import { runDueImports } from "./imports/jobs";
 import { purgeEvents, purgeUnrouted } from "./inbound/service-retention";
 import { purgeMedia } from "./media/service-purge";
@@ -7,7 +8,10 @@ import { sweepShard } from "./messages/service-sweep";
 import { syncAllNumbers } from "./phone-numbers/service";
 import { errorFields, log } from "./platform/log";
 import { createRuntime, type Runtime, shardNumbers } from "./platform/runtime";
+import { runDueStatuses } from "./statuses/jobs";
 import { runDueTemplates } from "./templates/jobs";
+import { purgeEndpoints, runDueEndpoints } from "./webhook-endpoints/jobs";
+import { resumeSources, startDueSources } from "./wordpress/jobs";
 import { runNightlyWorkspaces } from "./workspaces/jobs";
 
 type Task = (rt: Runtime, now: number) => Promise<unknown>;
@@ -18,8 +22,13 @@ const TASKS: Record<string, Record<string, Task>> = {
     sweep: (rt, now) => everyShard(rt, (number) => sweepShard(rt, number, now)),
     templates: (rt, now) => everyShard(rt, (number) => runDueTemplates(rt, number, now)),
     imports: (rt, now) => everyShard(rt, (number) => runDueImports(rt, number, now)),
+    webhooks: (rt, now) => everyShard(rt, (number) => runDueEndpoints(rt, number, now)),
+    statuses: (rt, now) => everyShard(rt, (number) => runDueStatuses(rt, number, now)),
+    wordpress: (rt, now) => everyShard(rt, (number) => resumeSources(rt, number, now)),
   },
-  "*/15 * * * *": {},
+  "*/15 * * * *": {
+    wordpress: (rt, now) => everyShard(rt, (number) => startDueSources(rt, number, now)),
+  },
   "0 3 * * *": {
     workspaces: (rt) => runNightlyWorkspaces(rt),
     sessions: (rt) => purgeSessions(rt),
@@ -28,6 +37,8 @@ const TASKS: Record<string, Record<string, Task>> = {
     events: (rt, now) => everyShard(rt, (number) => purgeEvents(rt, number, now)),
     unrouted: (rt, now) => purgeUnrouted(rt, now),
     media: (rt, now) => everyShard(rt, (number) => purgeMedia(rt, number, now)),
+    webhooks: (rt, now) => everyShard(rt, (number) => purgeEndpoints(rt, number, now)),
+    firings: (rt, now) => everyShard(rt, (number) => purgeAutoReplies(rt, number, now)),
   },
 };
 

@@ -25,6 +25,7 @@ const ADMINS_ONLY = [
   "POST /api/dead-letters/{id}/replay",
   "POST /api/phone-numbers",
   "POST /api/phone-numbers/{phone_number_id}/exchange-token",
+  "POST /api/phone-numbers/{phone_number_id}/webhook",
   "POST /api/workspaces/{workspace_id}/members",
   "POST /api/workspaces/{workspace_id}/rotate-api-key",
   "POST /api/workspaces/{workspace_id}/rotate-webhook-secret",

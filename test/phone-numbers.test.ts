@@ -151,7 +151,7 @@ describe("registering a number", () => {
   );
 
   it.each<[string, Body, string]>([
-    ["another provider", { provider: "infobip" }, "provider"],
+    ["a provider nobody knows", { provider: "twilio" }, "provider"],
     ["an id that is no number", { phone_number_id: "../me" }, "phone_number_id"],
     ["a token with a line break", { access_token: "EAA\r\nX: y" }, "access_token"],
     ["no token", { access_token: "" }, "access_token"],
@@ -259,6 +259,8 @@ describe("one live registration per provider number", () => {
       phoneDigits: null,
       appSecretSealed: null,
       createdAt: Date.now() - age,
+      webhookVersion: 1,
+      webhookRotatedAt: null,
     });
     return claim;
   }

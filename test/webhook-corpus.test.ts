@@ -204,7 +204,7 @@ describe("every body of Meta's", () => {
 });
 
 describe("every body of Infobip's", () => {
-  // Its own address, with its own secret, comes with that provider (issue 4). Until then nobody vouches for these.
+  // What they become at a connection's own address, with its secret, is in infobip.test.ts.
   it.each(namesOf("infobip"))("%s is refused: it is not signed", async (name) => {
     const { env: held, held: queues } = heldQueues();
     const response = await request("POST", "/webhook", { body: bodyOf(name) }, held);

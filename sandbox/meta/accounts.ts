@@ -13,6 +13,8 @@ interface TokenRecord {
 interface Override {
   override_callback_uri: string;
   verify_token: string;
+  /** Of providers that prove themselves by headers of the app's choice: they sign nothing, and everything goes there. */
+  headers?: Record<string, string>;
 }
 
 export interface AccountRecord {
@@ -70,7 +72,7 @@ export class Accounts {
     if (known) return known;
     const now = this.clock();
     const record = {
-      wabaId: `1${stableHash(token).toString().padStart(14, "0").slice(-14)}`,
+      wabaId: accountOfToken(token),
       issuedAt: now,
       expiresAt: token.includes("SHORT") ? now + SHORT_TOKEN_SECONDS * 1000 : null,
     };
@@ -142,12 +144,24 @@ export class Accounts {
 
   /** Where a webhook goes: the number's own address, else the account's, else the app's. */
   callbackUrl(field: string, phoneId: string | null, wabaId: string): string {
+    const direct = this.direct(phoneId, wabaId);
+    if (direct) return direct.override_callback_uri;
     if (OVERRIDABLE.has(field) || field.startsWith("group_")) {
       const own = phoneId === null ? null : this.knownNumber(phoneId)?.override;
       const override = own ?? this.accountRecord(wabaId).override;
       if (override) return override.override_callback_uri;
     }
     return this.appCallbackUrl();
+  }
+
+  /** The headers that a webhook goes with instead of a signature, or null. */
+  callbackHeaders(phoneId: string | null, wabaId: string): Record<string, string> | null {
+    return this.direct(phoneId, wabaId)?.headers ?? null;
+  }
+
+  private direct(phoneId: string | null, wabaId: string): Override | null {
+    const own = phoneId === null ? null : this.knownNumber(phoneId)?.override;
+    return [own, this.accountRecord(wabaId).override].find((override) => override?.headers) ?? null;
   }
 
   appCallbackUrl(): string {
@@ -171,6 +185,11 @@ export class Accounts {
     if (!this.isAccount(wabaId)) this.saveAccount(wabaId, { subscribed: true, override: null });
     return record;
   }
+}
+
+/** The account of a token that has named none yet. */
+export function accountOfToken(token: string): string {
+  return `1${stableHash(token).toString().padStart(14, "0").slice(-14)}`;
 }
 
 const tokenKey = (token: string) => `token:${stableHash(token).toString(36)}`;

@@ -61,6 +61,9 @@ graph.get("/:id/subscriptions", (c) => run(c, { kind: "subscriptions.get" }));
 graph.post("/:id/subscriptions", async (c) => run(c, { kind: "subscriptions.post", params: await readParams(c) }));
 graph.delete("/:id/subscriptions", (c) => run(c, { kind: "subscriptions.delete" }));
 
+graph.post("/:id/webhook_configuration", async (c) =>
+  run(c, { kind: "webhook.configure", phoneId: c.req.param("id"), params: await readParams(c) }),
+);
 graph.get("/:id", (c) =>
   run(c, { kind: "node.get", id: c.req.param("id"), fields: c.req.query("fields") ?? null, origin: mediaOrigin(c) }),
 );
@@ -85,7 +88,7 @@ export function withoutVersion(request: Request): Request | GraphError {
 /** `GET /whatsapp_business/attachments/`: the bytes behind a media address; the token is needed here too. */
 export async function downloadMedia(c: GraphContext): Promise<Response> {
   const { mid = "", ext = "", hash = "" } = c.req.query();
-  const token = bearerToken(c.req.header("Authorization"), undefined);
+  const token = c.req.header("D360-API-KEY") ?? bearerToken(c.req.header("Authorization"), undefined);
   if (token === null) return respond(answer({ error: "Authentication required" }, 401), modeOf(c));
   const given = await perform(c.env, {
     surface: "graph",

@@ -28,7 +28,21 @@ export type GraphCommand = { surface: "graph"; token: string | null } & (
   | { kind: "subscriptions.delete" }
   | { kind: "oauth"; params: string }
   | { kind: "debug_token"; inputToken: string | null }
+  /** 360dialog's address and headers of a number's webhooks. */
+  | { kind: "webhook.configure"; phoneId: string; params: string }
 );
+
+/** One call of Infobip's API: method and path parts, query and body as JSON text. */
+export interface InfobipCommand {
+  surface: "infobip";
+  key: string | null;
+  method: string;
+  path: string[];
+  query: string;
+  body: string;
+  /** Where the call came in: media addresses lead there. */
+  origin: string;
+}
 
 export type ControlCommand = { surface: "control" } & (
   | { kind: "customer.write"; phone: string; message: string; file: StoredFile | null }
@@ -51,4 +65,4 @@ export type ControlCommand = { surface: "control" } & (
   | { kind: "reset" }
 );
 
-export type Command = GraphCommand | ControlCommand;
+export type Command = GraphCommand | InfobipCommand | ControlCommand;

@@ -43,7 +43,13 @@ const reviewSchema = z.strictObject({
 
 const statusSchema = z.strictObject({
   status: z.enum(["sent", "delivered", "read", "played", "failed"]),
-  code: z.int().refine(isKnownCode, { error: "is not a code the sandbox knows" }).optional(),
+  /** Of Meta's, or (from 7000) of Infobip's. */
+  code: z
+    .int()
+    .refine((code) => isKnownCode(code) || (code >= 7_000 && code < 8_000), {
+      error: "is not a code the sandbox knows",
+    })
+    .optional(),
 });
 
 const redeliverSchema = z.strictObject({ since: z.iso.datetime().optional() });
@@ -53,13 +59,16 @@ export async function performControl(core: Core, command: ControlCommand): Promi
   switch (command.kind) {
     case "customer.write": {
       if (!/^[1-9]\d{1,14}$/.test(command.phone)) throw new ControlError("A customer's phone number is 2 to 15 digits");
-      return answer(core.customers.write(command.phone, parse(customerMessage, command.message), command.file), 201);
+      const message = parse(customerMessage, command.message);
+      const writer = core.infobip.isSender(message.to) ? core.infobip : core.customers;
+      return answer(writer.write(command.phone, message, command.file), 201);
     }
     case "messages.list":
       return answer(core.messages.list(command.filter));
     case "messages.status": {
       const { status, code } = parse(statusSchema, command.body);
-      if (!core.messages.orderStatus(command.id, status, code ?? null))
+      const ordered = core.infobip.orderStatus(command.id, status, code ?? null);
+      if (!ordered && !core.messages.orderStatus(command.id, status, code ?? null))
         throw new ControlError("No such message was accepted", 404);
       return answer({ queued: true }, 201);
     }

@@ -1,7 +1,10 @@
 import type { SandboxConfig } from "../env";
+import { Infobip } from "../infobip/infobip";
+import { infobipBody, isResult } from "../infobip/webhooks";
 import { Accounts } from "../meta/accounts";
 import type { Fetcher } from "../meta/callbacks";
 import { Customers } from "../meta/customers";
+import { envelope } from "../meta/envelope";
 import { MediaIndex } from "../meta/media";
 import { Messages } from "../meta/messages";
 import { Statuses } from "../meta/statuses";
@@ -36,6 +39,7 @@ export class Core {
   readonly statuses: Statuses;
   readonly faults: Faults;
   readonly messages: Messages;
+  readonly infobip: Infobip;
   readonly courier: Courier;
 
   constructor({ storage, clock, config, fetcher, onDue }: CoreOptions) {
@@ -53,13 +57,16 @@ export class Core {
     this.statuses = new Statuses(clock, this.settings, this.customers, this.outbox);
     this.faults = new Faults(storage);
     this.messages = new Messages(this);
+    this.infobip = new Infobip(this);
     this.courier = new Courier({
       storage,
-      clock,
       outbox: this.outbox,
       secret: config.META_APP_SECRET,
       fetcher,
       addressOf: ({ field, phoneId, wabaId }) => this.accounts.callbackUrl(field, phoneId, wabaId),
+      headersOf: ({ phoneId, wabaId }) => this.accounts.callbackHeaders(phoneId, wabaId),
+      bodyOf: (items) => (this.infobip.isOurs(items[0]) ? infobipBody(items, clock()) : envelope(items, clock())),
+      isAlone: (item) => this.infobip.isOurs(item) && !isResult(item),
     });
   }
 

@@ -1,7 +1,7 @@
-import { envelope, signature, webhookBytes } from "../meta/envelope";
+import { signature, webhookBytes } from "../meta/envelope";
 import { randomSeed, seededRandom, shuffled } from "../random";
 import type { Outbox, OutboxRow } from "./outbox";
-import { type Clock, count, type Storage } from "./storage";
+import { count, type Storage } from "./storage";
 
 /** The app has this long to answer a webhook. */
 const ANSWER_MS = 20_000;
@@ -27,12 +27,17 @@ export interface DeliveryReport {
 
 interface CourierOptions {
   storage: Storage;
-  clock: Clock;
   outbox: Outbox;
   secret: string;
   fetcher: (url: string, init: RequestInit) => Promise<Response>;
   /** The address an item goes to: overrides of a number or account win over the app's. */
   addressOf: (item: OutboxRow) => string;
+  /** The headers it goes with instead of Meta's signature, or null. */
+  headersOf: (item: OutboxRow) => Record<string, string> | null;
+  /** One body of several items. */
+  bodyOf: (items: readonly OutboxRow[]) => unknown;
+  /** Whether an item cannot share a body with others. */
+  isAlone: (item: OutboxRow) => boolean;
 }
 
 /** Posts what the outbox holds to the app, signed, in the wanted order, copies and batches. */
@@ -45,7 +50,7 @@ export class Courier {
 
   async deliver(rows: OutboxRow[], delivery: Delivery): Promise<DeliveryReport> {
     const seed = delivery.seed ?? randomSeed();
-    const posts = cut(arrange(rows, delivery, seededRandom(seed)), delivery.batch, this.options.addressOf);
+    const posts = cut(arrange(rows, delivery, seededRandom(seed)), delivery.batch, this.options);
     const statuses: Record<string, number> = {};
     const answered = new Set<number>();
     const waiting = posts.values();
@@ -81,10 +86,12 @@ export class Courier {
   }
 
   private async postItems(url: string, items: OutboxRow[]): Promise<number> {
-    const { clock, outbox, secret, storage } = this.options;
+    const { bodyOf, headersOf, outbox, secret, storage } = this.options;
     let status = 0;
     try {
-      ({ status } = await this.postRaw(url, webhookBytes(envelope(items, clock())), secret, {}));
+      const headers = items[0] ? headersOf(items[0]) : null;
+      const bytes = webhookBytes(bodyOf(items));
+      ({ status } = await this.postRaw(url, bytes, headers === null ? secret : null, headers ?? {}));
     } catch (error) {
       console.log(JSON.stringify({ event: "webhook_unanswered", url, error: String(error) }));
     }
@@ -111,13 +118,14 @@ function arrange<T>(rows: readonly T[], delivery: Pick<Delivery, "order" | "dupl
 function cut(
   rows: OutboxRow[],
   batch: number,
-  addressOf: (row: OutboxRow) => string,
+  { addressOf, isAlone }: Pick<CourierOptions, "addressOf" | "isAlone">,
 ): { url: string; items: OutboxRow[] }[] {
   const posts: { url: string; items: OutboxRow[] }[] = [];
   for (const row of rows) {
     const url = addressOf(row);
     const last = posts.at(-1);
-    if (last && last.url === url && last.items.length < batch) last.items.push(row);
+    const shares = last?.items.every((item) => !isAlone(item)) && !isAlone(row);
+    if (last && shares && last.url === url && last.items.length < batch) last.items.push(row);
     else posts.push({ url, items: [row] });
   }
   return posts;

@@ -24,6 +24,8 @@ export const faultSchema = z.strictObject({
   /** Seconds, for `rate_limit`. */
   retry_after: z.number().min(0).max(3_600).default(1),
   http_status: z.int().min(400).max(599).optional(),
+  /** Infobip, for `error`: the status id of a 200 that refuses. */
+  rejection: z.int().min(1).max(9_999).optional(),
   /** The same seed gives the same sequence of hits. */
   seed: z.int().min(0).optional(),
   /** Which calls: sending messages, everything else of the Graph API, or both. */

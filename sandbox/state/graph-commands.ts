@@ -13,6 +13,11 @@ import { count } from "./storage";
 
 const paramsSchema = z.record(z.string(), z.unknown());
 
+const webhookConfiguration = z.object({
+  url: z.url({ protocol: /^https?$/ }),
+  headers: z.record(z.string(), z.string()).default({}),
+});
+
 const APP_ID = "1000000000000001";
 
 /** One call of the Graph API. Never throws for what Meta would refuse: the refusal is the answer. */
@@ -154,6 +159,13 @@ async function manage(core: Core, command: ManagementCommand, token: string): Pr
       core.settings.patch({ callback_url: null });
       core.storage.kv.delete("subscription_fields");
       return answer({ success: true });
+    case "webhook.configure": {
+      const { url, headers } = webhookConfiguration.parse(read(command.params));
+      const number = accounts.number(command.phoneId, token);
+      const override = { override_callback_uri: url, verify_token: "", headers };
+      accounts.saveNumber(command.phoneId, { ...number, override });
+      return saveAccount(core, number.wabaId, { subscribed: true, override });
+    }
     case "debug_token":
       return answer(debugToken(accounts, core.clock, APP_ID, command.inputToken));
   }

@@ -32,6 +32,7 @@ export class SandboxState extends DurableObject<SandboxEnv> {
     if (!this.core) return answer({ error: "The sandbox is not configured" }, 503);
     try {
       if (command.surface === "graph") return await performGraph(this.core, command);
+      if (command.surface === "infobip") return this.core.infobip.perform(command);
       const given = await performControl(this.core, command);
       // An order may have switched delivery on.
       this.wakeForNext();

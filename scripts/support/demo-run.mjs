@@ -53,7 +53,13 @@ async function startStack(folder) {
   });
   const app = await startBuilt("wrangler.toml", bundle, {
     state: join(folder, "state"),
-    vars: { META_APP_ID: "1000000000000001", META_GRAPH_URL: sandbox.origin, SANDBOX_URL: sandbox.origin },
+    vars: {
+      META_APP_ID: "1000000000000001",
+      META_GRAPH_URL: sandbox.origin,
+      DIALOG360_URL: `${sandbox.origin}/360dialog`,
+      INFOBIP_URL: `${sandbox.origin}/infobip`,
+      SANDBOX_URL: sandbox.origin,
+    },
     secrets: { SECRET_KEY: randomBytes(48).toString("base64url"), META_APP_SECRET: appSecret },
   });
   await apiClient(sandbox.origin)("POST", "/sandbox/settings", { body: { callback_url: `${app.origin}/webhook` } });

@@ -16,6 +16,8 @@ function fresh() {
     META_APP_SECRET: randomBytes(16).toString("hex"),
     WHATSAPP_WEBHOOK_VERIFY_TOKEN: DOCUMENTED_VERIFY_TOKEN,
     META_GRAPH_URL: "http://127.0.0.1:8001",
+    DIALOG360_URL: "http://127.0.0.1:8001/360dialog",
+    INFOBIP_URL: "http://127.0.0.1:8001/infobip",
     SANDBOX_URL: "http://127.0.0.1:8001",
   };
 }

@@ -46,7 +46,8 @@ async function sendReceipt(
 ): Promise<ReadResult> {
   const number = await resolveNumber(db, conversation.workspaceId, conversation.phoneNumberId);
   if (!number) return { receipt: "failed", error: "The phone number was deleted" };
-  const answer = await providerFor(rt, number.provider).markRead(await openConnection(rt, number), waMessageId, typing);
+  const connection = await openConnection(rt, number);
+  const answer = await providerFor(rt, number.provider).markRead(connection, waMessageId, typing, conversation.peer);
   if (answer.ok) return { receipt: "sent", error: null };
   return { receipt: "failed", error: answer.refused ? answer.error.title : answer.reason };
 }

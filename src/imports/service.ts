@@ -2,6 +2,7 @@
 import type { WorkspaceScope } from "../auth/guard";
 import { csvCell } from "../contacts/service-csv";
 import { numberVariants } from "../contacts/service-variants";
+import { fillGroups } from "../groups/service-fill";
 import { isoMillis } from "../platform/clock";
 import type { Db } from "../platform/d1";
 import { errorFields, log } from "../platform/log";
@@ -139,6 +140,8 @@ async function runPart(
         good: ownerOf.filter((person) => person !== null).length,
         failed: ownerOf.filter((person) => person === null).length,
         people,
+        withNew: (contacts) =>
+          fillGroups({ ...contacts, workspaceId: row.workspaceId, most: people.length }, rt.newId, clock),
         dueAt: clock + STALLED,
         doneDueAt: clock + KEPT,
       },

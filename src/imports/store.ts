@@ -1,6 +1,6 @@
 import type { InferSelectModel } from "drizzle-orm";
 import { z } from "zod";
-import { columnsOf, type Db, fromRow, type Statement, statement } from "../platform/d1";
+import { columnsOf, type Db, fromRow, type Param, type Statement, statement } from "../platform/d1";
 import { imports } from "./tables";
 
 export type ContactImport = InferSelectModel<typeof imports>;
@@ -95,6 +95,8 @@ interface Step {
   good: number;
   failed: number;
   people: readonly Person[];
+  /** What else is done with those who are new, in the same transaction: before they are stored. */
+  withNew(contacts: { sql: string; params: readonly Param[] }): Statement[];
   /** When the cron looks again: soon where rows are left, late when it is done. */
   dueAt: number;
   doneDueAt: number;
@@ -104,6 +106,10 @@ const OWNER = `(SELECT i.contact_id FROM contact_identities i WHERE i.workspace_
   AND i.value IN (j.value ->> 'd', j.value ->> 'v') ORDER BY i.value <> j.value ->> 'd', i.kind LIMIT 1)`;
 
 const FOUND = `FROM json_each(?1) j LEFT JOIN contacts c ON c.workspace_id = j.value ->> 'ws' AND c.id = ${OWNER}`;
+
+/** Who is not on the list yet: nobody's number, or that of a deleted contact that once came this way. In file order. */
+const NEW = `SELECT COALESCE(c.id, j.value ->> 'id') AS id, j.key AS at ${FOUND}
+  WHERE (c.id IS NULL OR (c.deleted_at IS NOT NULL AND c.merged_into IS NULL AND c.source IN ('import', 'wordpress')))`;
 
 /** Whether this very transaction moved the cursor: of two runs over the same rows only one does anything. */
 const OURS = "EXISTS (SELECT 1 FROM imports m WHERE m.workspace_id = ?2 AND m.id = ?3 AND m.step_id = ?4)";
@@ -143,6 +149,7 @@ export async function applyStep(
       step.doneDueAt,
     ),
     addToTotal(step),
+    ...step.withNew({ sql: `${NEW} AND ${OURS}`, params: ours }),
     statement(
       `UPDATE contacts AS c SET updated_at = ?5, deleted_at = NULL, name = COALESCE(j.value ->> 'n', c.name), tags = COALESCE(j.value ->> 't', c.tags),
          phone_number = COALESCE(c.phone_number, '+' || (j.value ->> 'd')), wa_id = COALESCE(c.wa_id, j.value ->> 'd'),

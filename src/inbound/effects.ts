@@ -10,6 +10,7 @@ import { errorFields, log } from "../platform/log";
 import type { Runtime } from "../platform/runtime";
 import type { WorkspaceEvent } from "../realtime/events";
 import { publishEvents } from "../realtime/publish";
+import type { Feed } from "../webhook-endpoints/service-wake";
 import type { Plan } from "./plan";
 import type { Resolved } from "./who";
 
@@ -23,6 +24,10 @@ export interface Written {
   targets: Map<string, string>;
   /** People of whom another batch stored a name at the same time: they turned out to be two contacts. */
   merges: Resolved["merges"];
+  /** Who wants to be told of what happens in these workspaces. */
+  feeds: Feed[];
+  /** Workspaces that have rules which may answer. */
+  answering: Set<string>;
 }
 
 /** Names a message of a number as others refer to it. */

@@ -2,6 +2,7 @@
  * Stores a batch of routed events of one shard: one read, one transaction, then effects (pipeline 9–14). Everything may
  * run twice: rows are guarded by their keys, effects carry keys of their own.
  */
+import { orderAutoReplies, selectAnswering } from "../auto-replies/service-order";
 import { orderMerges, selectOwners, toOwner } from "../contacts/service";
 import { orderFetches } from "../media/service-inbound";
 import { toMessage } from "../messages/service";
@@ -10,6 +11,7 @@ import { touchNumbers, updateNumberFacts } from "../phone-numbers/service-pipeli
 import type { Db, Statement } from "../platform/d1";
 import type { Runtime } from "../platform/runtime";
 import { templateStatements } from "../templates/service-webhooks";
+import { selectFeeds, toFeeds, wakeFeeds } from "../webhook-endpoints/service-wake";
 import { countThroughput, publishBatch, threadKey, type Written } from "./effects";
 import { keyText } from "./names";
 import { lookupsOf, namedIn } from "./people";
@@ -52,14 +54,24 @@ export async function ingest(
       pairs.map((pair) => ({ ...pair, shard: shardNumber })),
     );
   await merge(people.merges);
-  const written = await write(db, plan, people, rt.clock(), redelivered);
+  const written = await write(rt, db, plan, people, workspaceIds, redelivered);
   await merge(written.merges);
   await orderFetches(rt, shardNumber, written.created);
+  await wakeFeeds(rt, shardNumber, written.feeds);
+  await orderAutoReplies(rt, shardNumber, written.answering, written.created);
   await publishBatch(rt, plan, written, db.bookmark);
   await countThroughput(rt, db, plan);
 }
 
-async function write(db: Db, plan: Plan, people: Resolved, now: number, redelivered: boolean): Promise<Written> {
+async function write(
+  rt: Runtime,
+  db: Db,
+  plan: Plan,
+  people: Resolved,
+  workspaceIds: readonly string[],
+  redelivered: boolean,
+): Promise<Written> {
+  const now = rt.clock();
   const minted = new Set(plan.messages.map((message) => message.id));
   const echoes = plan.messages.filter((m) => m.direction === "outbound").map(({ ws, id }) => ({ ws, id }));
   const statuses = statusStatements(foldStatuses(plan.statuses));
@@ -86,6 +98,8 @@ async function write(db: Db, plan: Plan, people: Resolved, now: number, redelive
     after: statuses.after,
     stored: selectStored(plan.messages),
     targets: selectTargets(plan.messageEvents),
+    feeds: [selectFeeds(workspaceIds)],
+    answering: [selectAnswering(workspaceIds)],
     owners: selectOwners(
       people.claimants.flatMap(({ workspaceId, keys }) => keys.map((key) => ({ workspaceId, ...key }))),
     ),
@@ -104,6 +118,8 @@ async function write(db: Db, plan: Plan, people: Resolved, now: number, redelive
       results.targets.map((row) => [threadKey(String(row.num), String(row.wa)), String(row.conversation_id)]),
     ),
     merges: doubled(people, results.owners),
+    feeds: toFeeds(rt, workspaceIds, results.feeds),
+    answering: new Set(results.answering.map((row) => String(row.workspace_id))),
   };
 }
 

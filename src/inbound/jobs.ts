@@ -15,6 +15,8 @@ export const webhookJobSchema = z
     receivedAt: z.int(),
     /** Place of this part's first item in its POST. */
     firstPosition: z.int(),
+    /** Which version of the connection's secret it came with; whether that still counts is seen where it is routed. */
+    secretVersion: z.int().optional(),
   })
   .and(z.union([z.object({ body: z.string() }), z.object({ r2Key: z.string() })]));
 

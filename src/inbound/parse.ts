@@ -1,7 +1,7 @@
 import type { Runtime } from "../platform/runtime";
-import { parseMetaWebhook } from "../providers/meta-webhook";
 import type { InboundEvent } from "../providers/provider";
 import { parseProviderJson } from "../providers/provider-json";
+import { parseWebhook } from "../providers/webhooks";
 import type { WebhookJob } from "./jobs";
 import type { ArrivedEvent } from "./routing";
 
@@ -30,7 +30,7 @@ async function readLarge(rt: Runtime, key: string): Promise<string> {
 }
 
 /** A signed body that is no JSON is kept whole, as one unknown event of nobody. */
-function parseBody(text: string, { receivedAt, firstPosition }: WebhookJob): InboundEvent[] {
+function parseBody(text: string, { provider, receivedAt, firstPosition }: WebhookJob): InboundEvent[] {
   let body: unknown;
   try {
     body = parseProviderJson(text);
@@ -40,5 +40,5 @@ function parseBody(text: string, { receivedAt, firstPosition }: WebhookJob): Inb
     const reason = "The body is not JSON";
     return [{ kind: "unknown", number, position: firstPosition, raw: text, field: null, reason }];
   }
-  return parseMetaWebhook(body, { receivedAt, firstPosition });
+  return parseWebhook(provider, body, { receivedAt, firstPosition });
 }

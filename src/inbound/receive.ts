@@ -2,10 +2,11 @@
  * Receiving a webhook (pipeline 7): bounded, authenticated over the raw bytes, split, queued, 200. No database: what is
  * acknowledged is in the queue, and what the queue does not take is answered 500, so the provider sends it again.
  */
+import { z } from "zod";
 import { fromHex, safeEqual, verifyHmacSha256 } from "../platform/crypto";
 import { AppError } from "../platform/errors";
 import type { Runtime } from "../platform/runtime";
-import { splitMetaWebhook } from "../providers/meta-webhook-split";
+import { splitWebhook } from "../providers/webhooks";
 import type { WebhookJob } from "./jobs";
 
 /** Meta's largest webhook bodies (facts: 1.10). */
@@ -80,15 +81,41 @@ export async function answerChallenge(
   return (await safeEqual(query.token, expected)) ? (query.challenge ?? "") : null;
 }
 
+/** `Authorization: Basic …`, or null when there is none that can be read. */
+export function basicCredentials(header: string | undefined): { user: string; password: string } | null {
+  const encoded = /^Basic ([A-Za-z0-9+/=]{1,1000})$/i.exec(header ?? "")?.[1];
+  if (encoded === undefined) return null;
+  let text: string;
+  try {
+    text = atob(encoded);
+  } catch {
+    return null;
+  }
+  const colon = text.indexOf(":");
+  return colon < 0 ? null : { user: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/** Whether a body has the shape of Infobip's messages and reports. */
+export function holdsResults(bytes: Uint8Array<ArrayBuffer>): boolean {
+  try {
+    return resultsBody.safeParse(JSON.parse(new TextDecoder().decode(bytes))).success;
+  } catch (error) {
+    if (error instanceof SyntaxError) return false;
+    throw error;
+  }
+}
+
+const resultsBody = z.object({ results: z.array(z.unknown()) });
+
 /** Puts a signed body into the queue, in parts. Throws when the queue (or R2, for an oversized item) refuses. */
 export async function enqueueWebhook(
   rt: Runtime,
-  source: { provider: WebhookJob["provider"]; connection: string | null },
+  source: Pick<WebhookJob, "provider" | "connection" | "secretVersion">,
   bytes: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
   const receivedAt = rt.clock();
   const text = new TextDecoder().decode(bytes);
-  const parts = splitMetaWebhook(text, MAX_PART_BYTES);
+  const parts = splitWebhook(source.provider, text, MAX_PART_BYTES);
   const base = { v: 1 as const, kind: "webhook.part" as const, ...source, receivedAt };
   const jobs: WebhookJob[] = [];
   for (const { text: body, oversized, firstPosition } of parts) {

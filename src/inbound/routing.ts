@@ -1,5 +1,6 @@
 /** Which workspace an event belongs to. */
 import { z } from "zod";
+import { ROTATION_GRACE } from "../phone-numbers/service-webhook";
 import { type Db, statement } from "../platform/d1";
 import { type Runtime, shard } from "../platform/runtime";
 import type { InboundEvent, ProviderName } from "../providers/provider";
@@ -43,11 +44,13 @@ const registrationRow = z.object({
   phone_number_id: z.string(),
   business_id: z.string().nullable(),
   phone_digits: z.string().nullable(),
+  webhook_version: z.number(),
+  webhook_rotated_at: z.number().nullable(),
 });
 type Registration = z.infer<typeof registrationRow>;
 
 const FIELDS =
-  "n.provider, n.provider_number_id, n.workspace_id, n.shard, n.phone_number_id, n.business_id, n.phone_digits";
+  "n.provider, n.provider_number_id, n.workspace_id, n.shard, n.phone_number_id, n.business_id, n.phone_digits, n.webhook_version, n.webhook_rotated_at";
 
 /** The registrations that these events can concern, in one round trip. */
 async function registrations(db: Db, events: readonly ArrivedEvent[]): Promise<Registration[]> {
@@ -210,7 +213,7 @@ function byNumber(known: readonly Registration[], arrived: ArrivedEvent): Routed
 
 function byConnection(known: readonly Registration[], arrived: ArrivedEvent, connection: string): RoutedEvent[] {
   const own = known.find((r) => r.phone_number_id === connection);
-  if (!own) return [];
+  if (!own || isOutdated(own, arrived)) return [];
   const { providerNumberId, businessId, displayDigits } = arrived.event.number;
   const foreign =
     own.provider !== arrived.provider ||
@@ -221,6 +224,14 @@ function byConnection(known: readonly Registration[], arrived: ArrivedEvent, con
   const { number, position, raw } = arrived.event;
   const reason = "It names another number than the connection it came in on";
   return [route(arrived, own, { kind: "unknown", number, position, raw, field: null, reason })];
+}
+
+/** Whether the secret it came with was rotated out, and its day of grace is over. */
+function isOutdated(own: Registration, { source, receivedAt }: ArrivedEvent): boolean {
+  const version = source.secretVersion;
+  if (version === undefined || version === own.webhook_version) return false;
+  const rotatedAt = own.webhook_rotated_at ?? 0;
+  return version !== own.webhook_version - 1 || receivedAt > rotatedAt + ROTATION_GRACE;
 }
 
 function distinctNumbers(rows: readonly Registration[]): Registration[] {

@@ -21,11 +21,27 @@ const QUEUES = {
   "message.send": "OUTBOUND",
   "contact.merge": "BULK",
   "contact.import": "BULK",
+  "wordpress.sync": "BULK",
+  "status.apply": "OUTBOUND",
   "media.fetch": "MEDIA_JOBS",
+  "webhook.wake": "DELIVERIES",
+  "auto_reply.run": "DELIVERIES",
+  "auto_reply.ask": "DELIVERIES",
 } as const;
 
 const anyJob = z.looseObject({
-  kind: z.enum(["webhook.part", "message.send", "contact.merge", "contact.import", "media.fetch"]),
+  kind: z.enum([
+    "webhook.part",
+    "message.send",
+    "contact.merge",
+    "contact.import",
+    "wordpress.sync",
+    "status.apply",
+    "media.fetch",
+    "webhook.wake",
+    "auto_reply.run",
+    "auto_reply.ask",
+  ]),
 });
 const ownedJob = z.looseObject({ workspaceId: z.string(), shard: z.int() });
 

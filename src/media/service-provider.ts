@@ -4,6 +4,7 @@ import { errorFields, log } from "../platform/log";
 import { type Runtime, shard } from "../platform/runtime";
 import type { Connection, ProviderError, SendOutcome, UploadOutcome } from "../providers/provider";
 import { providerFor } from "../providers/registry";
+import { signLink } from "./links";
 import { objectKey } from "./object-writer";
 import { filesOf, mapFiles } from "./references";
 import type { Media } from "./store";
@@ -35,6 +36,9 @@ const UNREADABLE: ProviderError = {
   details: null,
   retryable: true,
 };
+
+/** Seconds that a provider has to fetch a file: as long as a message may wait. */
+const LINK_LIVES = 86_400;
 
 /** Whether a message names a file of ours. */
 export function carriesFiles(message: Pick<FileCarrier, "type" | "content">): boolean {
@@ -87,11 +91,18 @@ export class BatchFiles {
     connection: Connection,
     timeout: number,
   ): Promise<AttachedFiles> {
+    const { mediaBy } = providerFor(this.#rt, number.provider);
     const sendable = new Map<string, Record<string, unknown>>();
     let kept = false;
     for (const { mediaId } of filesOf(message)) {
       const sent = this.#find(message, mediaId);
       if (!sent) return { ok: false, outcome: { kind: "permanent", error: GONE } };
+      if (mediaBy === "link") {
+        const link = await this.#link(sent.media, number);
+        if (link === null) return { ok: false, outcome: { kind: "transient", error: UNREADABLE, retryAfter: null } };
+        sendable.set(mediaId, { link, filename: sent.media.fileName });
+        continue;
+      }
       if (sent.providerMediaId === null) {
         const outcome = await this.#uploaded(sent.media, number, connection, timeout);
         if (outcome.kind !== "uploaded") return { ok: false, outcome };
@@ -101,9 +112,9 @@ export class BatchFiles {
       sendable.set(mediaId, { id: sent.providerMediaId, filename: sent.media.fileName });
     }
     const content = mapFiles(message, (mediaId, rest, as) => {
-      const { id, filename } = sendable.get(mediaId) ?? {};
+      const { filename, ...named } = sendable.get(mediaId) ?? {};
       // A document shows its name; one that was given for this message wins.
-      return { id, ...(as === "document" && typeof filename === "string" ? { filename } : {}), ...rest };
+      return { ...named, ...(as === "document" && typeof filename === "string" ? { filename } : {}), ...rest };
     });
     return { ok: true, content, kept };
   }
@@ -123,6 +134,16 @@ export class BatchFiles {
       return [{ workspaceId, phoneNumberId, sha256, mimeType, id: sent.kept }];
     });
     await deleteProviderIds(shard(this.#rt, this.#shardNumber), old);
+  }
+
+  /** Where a provider that takes addresses fetches a file; null for a number that was never told where we are. */
+  async #link(media: Media, number: PhoneNumber): Promise<string | null> {
+    if (number.webhookOrigin === null) return null;
+    const { workspaceId, id: mediaId } = media;
+    const expires = Math.floor(this.#rt.clock() / 1000) + LINK_LIVES;
+    const shardOf = this.#shardNumber;
+    const link = { workspaceId, mediaId, shard: shardOf, expires, disposition: "attachment" } as const;
+    return `${number.webhookOrigin}${await signLink(this.#rt, link)}`;
   }
 
   #find(message: FileCarrier, mediaId: string): SentMedia | undefined {

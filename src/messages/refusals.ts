@@ -43,10 +43,3 @@ export const TOKEN_UNREADABLE: ProviderError = {
   details: null,
   retryable: true,
 };
-
-export const PROVIDER_MISSING: ProviderError = {
-  code: "provider_not_available",
-  title: "This deployment cannot speak to the number's provider",
-  details: null,
-  retryable: true,
-};

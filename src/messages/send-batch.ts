@@ -11,7 +11,7 @@ import { type Runtime, shard } from "../platform/runtime";
 import type { Connection, Provider, ProviderError, SendOutcome } from "../providers/provider";
 import { providerFor } from "../providers/registry";
 import { enqueueSends } from "./jobs";
-import { PROVIDER_MISSING, TOKEN_UNREADABLE, UNKNOWN_OUTCOME } from "./refusals";
+import { TOKEN_UNREADABLE, UNKNOWN_OUTCOME } from "./refusals";
 import { callbackId, isThrottle, provesNumber, released, resultOf, waitAfter } from "./send-outcome";
 import { announceStatuses } from "./service-announce";
 import { previewOf } from "./service-preview";
@@ -237,6 +237,7 @@ export class SendBatch {
       return await ready.provider.send(ready.connection, {
         callbackId: callbackId(message),
         failures: message.failures,
+        repeats: message.waMessageId,
         recipient: message.content.group_id
           ? { phone: null, userId: null, groupId: String(message.content.group_id) }
           : { phone: message.toNumber?.replace("+", "") ?? null, userId: message.toUser },
@@ -359,7 +360,7 @@ export class SendBatch {
       // The next answer for the same contact says it again.
       log("warn", "contact.learning_failed", { identities: learned.length, ...errorFields(error) });
     }
-    await announceStatuses(this.#rt, messages, db.bookmark);
+    await announceStatuses(this.#rt, messages, db.bookmark, this.#context.shardNumber);
   }
 
   async #offered<T>(store: () => Promise<T>): Promise<T> {
@@ -416,8 +417,7 @@ async function connect(rt: Runtime, number: PhoneNumber): Promise<Ready | Refuse
       phone_number_id: number.id,
       ...errorFields(error),
     });
-    const missing = error instanceof AppError && error.code === "not_configured";
-    return { ok: false, error: missing ? PROVIDER_MISSING : TOKEN_UNREADABLE };
+    return { ok: false, error: TOKEN_UNREADABLE };
   }
 }
 

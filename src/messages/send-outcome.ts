@@ -6,12 +6,9 @@ import { MAX_DELAY_MS } from "./jobs";
 import type { Message } from "./store";
 import type { SendResult } from "./store-sending";
 
-/** Codes by which Meta says that the number (not the message) is too fast (facts: throughput and rate limits). */
-const THROTTLES = new Set(["4", "80007", "130429"]);
-
 /** Whether an outcome tells of the whole number that it must be slower for a while. */
 export function isThrottle(outcome: SendOutcome): outcome is SendOutcome & { kind: "transient" } {
-  return outcome.kind === "transient" && THROTTLES.has(String(outcome.error.code));
+  return outcome.kind === "transient" && outcome.throttled === true;
 }
 
 /** Whether the provider worked for the number: it took this message, or refused this message and no other. */
@@ -42,10 +39,13 @@ export function released(message: Message, notBefore: number): SendResult {
 
 /**
  * The result of an outcome at `now` (ms). Transient: again after the provider's `Retry-After` or the back-off, whichever
- * is longer, until the configured number of failures. Blocked: again as soon as the number's gate lets it.
+ * is longer, until the configured number of failures. Blocked: again as soon as the number's gate lets it. Repeat: the
+ * same call again, under the id the provider may know the message by already.
  */
 export function resultOf(message: Message, outcome: SendOutcome, now: number, settings: PipelineSettings): SendResult {
   const claim = claimOf(message);
+  // What was refused under an id is not what the next call asks for: that gets an id of its own.
+  const refused = message.waMessageId === null ? {} : { knownAs: null };
   switch (outcome.kind) {
     case "sent":
       return { ...claim, kind: "sent", waMessageId: outcome.waMessageId, at: now };
@@ -54,12 +54,19 @@ export function resultOf(message: Message, outcome: SendOutcome, now: number, se
     case "ambiguous":
       return { ...claim, kind: "ambiguous", error: outcome.error, at: now };
     case "blocked":
-      return { ...claim, kind: "requeued", notBefore: now, error: outcome.error, failure: false };
+      return { ...claim, kind: "requeued", notBefore: now, error: outcome.error, failure: false, ...refused };
     case "transient": {
       const failures = message.failures + 1;
       if (failures >= settings.maxAttempts) return { ...claim, kind: "failed", error: outcome.error, at: now };
       const notBefore = now + waitAfter(failures, outcome.retryAfter, settings);
-      return { ...claim, kind: "requeued", notBefore, error: outcome.error, failure: true };
+      return { ...claim, kind: "requeued", notBefore, error: outcome.error, failure: true, ...refused };
+    }
+    case "repeat": {
+      const failures = message.failures + 1;
+      if (failures >= settings.maxAttempts) return { ...claim, kind: "ambiguous", error: outcome.error, at: now };
+      const notBefore = now + waitAfter(failures, outcome.retryAfter, settings);
+      const knownAs = outcome.providerMessageId;
+      return { ...claim, kind: "requeued", notBefore, error: outcome.error, failure: true, knownAs };
     }
     default:
       return unreachable(outcome);

@@ -68,7 +68,12 @@ async function sendShard(
   }
   const batch = new SendBatch(rt, { shardNumber, numbers, probing, claimedAt });
   batch.wakeBehind(claim.refused);
-  await announceStatuses(rt, redelivered ? [...claim.refused, ...claim.settled] : claim.refused, db.bookmark);
+  await announceStatuses(
+    rt,
+    redelivered ? [...claim.refused, ...claim.settled] : claim.refused,
+    db.bookmark,
+    shardNumber,
+  );
   await batch.call(claim.claimed);
   return again;
 }

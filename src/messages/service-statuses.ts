@@ -83,7 +83,7 @@ const NOTHING = {
 const REAL_FAILURE = `(m.status = 'failed' AND COALESCE(m.error ->> 'code', '') <> '${OUTCOME_UNKNOWN}')`;
 const SAYS = "j.value ->> 'status'";
 const FAILS =
-  "(j.value ->> 'failed' IS NOT NULL AND (j.value ->> 'attempt' IS NULL OR j.value ->> 'attempt' = m.attempts))";
+  "(j.value ->> 'failed' IS NOT NULL AND (j.value ->> 'attempt' IS NULL OR j.value ->> 'attempt' = m.attempts OR j.value ->> 'wa' = m.wa_message_id))";
 /** sent < delivered < read; delivered and read override any failure, a failure overrides neither. */
 const NEXT_STATUS = `CASE
   WHEN ${SAYS} = 'read' OR (${SAYS} = 'delivered' AND m.status <> 'read') THEN ${SAYS}

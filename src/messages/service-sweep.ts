@@ -1,9 +1,10 @@
 /** The cron's side of sending (pipeline 6): whatever a crash, a lost job or a blocked number left behind goes on. */
-import { gateOf } from "../phone-numbers/service-pipeline";
+import { gateOf, numbersById } from "../phone-numbers/service-pipeline";
 import type { Db } from "../platform/d1";
 import { errorFields, log } from "../platform/log";
 import { callObject } from "../platform/objects";
 import { type Runtime, shard } from "../platform/runtime";
+import { providerFor } from "../providers/registry";
 import { enqueueSends, MAX_DELAY_MS } from "./jobs";
 import { announceStatuses } from "./service-announce";
 import type { Message } from "./store";
@@ -50,6 +51,15 @@ export async function sweepShard(rt: Runtime, shardNumber: number, now: number):
   if (failures.length > 0) throw new AggregateError(failures, `${failures.length} steps of the sweep failed`);
 }
 
+/** An orphaned claim, and what its number's gate and provider make of it. */
+interface Decided {
+  message: Message;
+  /** It may have been called. */
+  called: boolean;
+  /** Calling again under the same id does no harm. */
+  repeatable: boolean;
+}
+
 class Sweep {
   readonly db: Db;
   readonly found = { overdue: 0, planned: 0, requeued: 0, ambiguous: 0, expired: 0, given_up: 0, resent: 0 };
@@ -65,7 +75,7 @@ class Sweep {
   async endLeases(walk: Walk): Promise<void> {
     const { expired, expiredLeases } = await expireOpen(this.db, walk, this.now);
     this.found.expired = expired.length;
-    await announceStatuses(this.rt, expired, this.db.bookmark);
+    await announceStatuses(this.rt, expired, this.db.bookmark, this.shardNumber);
     const decided = await this.#decide(expiredLeases);
     if (decided.length === 0) return;
     const { requeued, ambiguous, next } = await releaseLeases(this.db, decided, this.now);
@@ -96,7 +106,7 @@ class Sweep {
     this.found.given_up = failed.length;
     this.found.resent = resent.length;
     await this.#enqueue(resent);
-    await announceStatuses(this.rt, failed, this.db.bookmark);
+    await announceStatuses(this.rt, failed, this.db.bookmark, this.shardNumber);
   }
 
   async #enqueue(rows: readonly NextOpen[]): Promise<void> {
@@ -113,14 +123,21 @@ class Sweep {
    * Asks each number's gate which of the orphaned claims may have been called. Claims of a gate that does not answer
    * wait for the next sweep; its silence is no reason to leave those of the others.
    */
-  async #decide(orphans: readonly Message[]): Promise<{ message: Message; called: boolean }[]> {
-    const decided: { message: Message; called: boolean }[] = [];
+  async #decide(orphans: readonly Message[]): Promise<Decided[]> {
+    if (orphans.length === 0) return [];
+    const decided: Decided[] = [];
+    const numbers = await numbersById(
+      this.db,
+      orphans.map((m) => ({ workspaceId: m.workspaceId, id: m.phoneNumberId })),
+    );
     for (const [phoneNumberId, messages] of Map.groupBy(orphans, (m) => m.phoneNumberId)) {
       const called = await this.#journaled(messages[0]?.workspaceId ?? "", phoneNumberId, messages);
+      const number = numbers.get(phoneNumberId);
+      const repeatable = number !== undefined && providerFor(this.rt, number.provider).repeatable;
       for (const message of messages) {
         const forgotten = (message.leaseUntil ?? 0) < this.now - JOURNAL_TRUSTED;
-        if (forgotten) decided.push({ message, called: true });
-        else if (called) decided.push({ message, called: called.has(`${message.id}.${message.attempts}`) });
+        if (forgotten) decided.push({ message, called: true, repeatable });
+        else if (called) decided.push({ message, called: called.has(`${message.id}.${message.attempts}`), repeatable });
       }
     }
     return decided;

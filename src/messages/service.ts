@@ -12,6 +12,7 @@ import { readSettings } from "../workspaces/service";
 import { enqueueSends } from "./jobs";
 import type { MessageContent } from "./schema";
 import { announceStatuses } from "./service-announce";
+import { checkKind } from "./service-limits";
 import { previewOf } from "./service-preview";
 import { messageView } from "./service-view";
 import {
@@ -118,6 +119,7 @@ export async function acceptMessage(
   }
   if (number.status === "disabled") throw invalidField(["body", "phone_number_id"], "The phone number is disabled");
   if (reads.workspace?.status !== "active") throw new AppError("conflict", "The workspace is suspended");
+  checkKind(rt, number, intent);
   await checkFiles(rt, db, number, intent);
   const replyTo = replyTarget(intent.replyTo, reads.repliedTo, number.id, reads.recipient);
   checkConsent(intent, reads.recipient);

@@ -121,7 +121,14 @@ export type SendResult = MessageKey & { claim: string; attempt: number } & (
     | { kind: "sent"; waMessageId: string; at: number }
     | { kind: "failed"; error: ProviderError; at: number }
     /** Queued again: after a transient refusal (counted), a blocked number, or because its turn did not come. */
-    | { kind: "requeued"; notBefore: number; error: ProviderError | null; failure: boolean }
+    | {
+        kind: "requeued";
+        notBefore: number;
+        error: ProviderError | null;
+        failure: boolean;
+        /** The provider's id under which the call is repeated; null forgets it, undefined leaves it. */
+        knownAs?: string | null;
+      }
     | { kind: "ambiguous"; at: number; error: ProviderError }
   );
 
@@ -166,13 +173,15 @@ export async function updateResults(
     id: result.id,
     claim: result.claim,
     attempt: result.attempt,
-    wa: result.kind === "sent" ? result.waMessageId : null,
+    wa: result.kind === "sent" ? result.waMessageId : result.kind === "requeued" ? (result.knownAs ?? null) : null,
+    named: result.kind === "requeued" && result.knownAs !== undefined,
     at: result.kind === "requeued" ? result.notBefore : result.at,
     error: result.kind === "sent" ? null : result.error && JSON.stringify(result.error),
     failure: result.kind === "requeued" && result.failure ? 1 : 0,
     kind: result.kind,
   }));
-  const of = (kind: SendResult["kind"]) => jsonChunks(rows.filter((row) => row.kind === kind));
+  const of = (kind: SendResult["kind"], named = false) =>
+    jsonChunks(rows.filter((row) => row.kind === kind && row.named === named));
   const held = `${PICKED} AND m.status = 'sending' AND m.claim = j.value ->> 'claim'`;
   const ours = also.late
     ? `${PICKED} AND m.status = 'sending' AND (m.claim = j.value ->> 'claim'
@@ -183,6 +192,8 @@ export async function updateResults(
   const settled = also.late ? "ambiguous_at = NULL, " : "";
   const SENT = `open = NULL, lease_until = NULL, claim = NULL, ambiguous_at = NULL, error = NULL, failed_at = NULL,
     status = CASE WHEN m.status IN ('delivered', 'read') THEN m.status ELSE 'sent' END, sent_at = COALESCE(m.sent_at, j.value ->> 'at')`;
+  const REQUEUED = `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, ${reopened}
+    not_before = j.value ->> 'at', failures = m.failures + (j.value ->> 'failure'), error = COALESCE(j.value ->> 'error', m.error)`;
   const statements: Statement[] = [
     ...of("sent").flatMap((json) => [
       // OR IGNORE: a provider id that another row holds already must not undo the other results of the batch …
@@ -203,13 +214,9 @@ export async function updateResults(
         json,
       ),
     ),
-    ...of("requeued").map((json) =>
-      statement(
-        `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, ${reopened} not_before = j.value ->> 'at',
-           failures = m.failures + (j.value ->> 'failure'), error = COALESCE(j.value ->> 'error', m.error)
-         FROM json_each(?1) j WHERE ${ours}`,
-        json,
-      ),
+    ...of("requeued").map((json) => statement(`${REQUEUED} FROM json_each(?1) j WHERE ${ours}`, json)),
+    ...of("requeued", true).map((json) =>
+      statement(`${REQUEUED}, wa_message_id = j.value ->> 'wa' FROM json_each(?1) j WHERE ${ours}`, json),
     ),
     ...of("ambiguous").map((json) =>
       statement(

@@ -70,25 +70,33 @@ export async function expireOpen(
 /**
  * Ends leases whose holder is gone: never called → queued again; perhaps called → ambiguous. Each only if the same
  * claim still stands and its time is over. An ambiguous message blocks nobody any more: `next` are those behind it.
+ * Where the provider takes an id once (`repeatable`), a call that may have been made is queued again under its id.
  */
 export async function releaseLeases(
   db: Db,
-  rows: readonly { message: Message; called: boolean }[],
+  rows: readonly { message: Message; called: boolean; repeatable?: boolean }[],
   now: number,
 ): Promise<{ requeued: NextOpen[]; ambiguous: Message[]; next: NextOpen[] }> {
-  const json = (called: boolean) =>
+  const json = (called: boolean, repeatable = false) =>
     JSON.stringify(
       rows
-        .filter((r) => r.called === called)
+        .filter((r) => r.called === called && (r.called && r.repeatable === true) === repeatable)
         .map((r) => ({ ws: r.message.workspaceId, id: r.message.id, claim: r.message.claim })),
     );
   const guard = `m.workspace_id = j.value ->> 'ws' AND m.id = j.value ->> 'id' AND m.status = 'sending'
     AND m.claim = j.value ->> 'claim' AND m.lease_until <= ?2`;
-  const [requeued, ambiguous, next] = await db.batch([
+  const [requeued, repeated, ambiguous, next] = await db.batch([
     statement(
       `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, not_before = ?2 FROM json_each(?1) j
        WHERE ${guard} RETURNING workspace_id AS ws, id, phone_number_id AS number, not_before`,
       json(false),
+      now,
+    ),
+    statement(
+      `UPDATE messages AS m SET status = 'queued', lease_until = NULL, claim = NULL, not_before = ?2,
+         wa_message_id = COALESCE(m.wa_message_id, m.id || '.' || m.attempts) FROM json_each(?1) j
+       WHERE ${guard} RETURNING workspace_id AS ws, id, phone_number_id AS number, not_before`,
+      json(true, true),
       now,
     ),
     statement(
@@ -97,10 +105,10 @@ export async function releaseLeases(
       json(true),
       now,
     ),
-    selectHeads(rows.filter((r) => r.called).map((r) => r.message)),
+    selectHeads(rows.filter((r) => r.called && !r.repeatable).map((r) => r.message)),
   ]);
   return {
-    requeued: (requeued?.results ?? []).map(toNext),
+    requeued: [...(requeued?.results ?? []), ...(repeated?.results ?? [])].map(toNext),
     ambiguous: (ambiguous?.results ?? []).map(toMessage),
     next: (next?.results ?? []).map(toNext),
   };

@@ -15,6 +15,10 @@ export const providerNumbers = sqliteTable(
     /** The number's own app secret, sealed; signs what arrives at its own webhook address. */
     appSecretSealed: text("app_secret_sealed"),
     createdAt: integer("created_at").notNull(),
+    /** Version of the secret that the provider proves its webhooks with (contract 24). */
+    webhookVersion: integer("webhook_version").notNull().default(1),
+    /** ms; since when that version counts. The one before counts for a day more. */
+    webhookRotatedAt: integer("webhook_rotated_at"),
   },
   (t) => [
     primaryKey({ columns: [t.provider, t.providerNumberId] }),

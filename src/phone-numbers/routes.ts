@@ -7,15 +7,18 @@ import { isoSeconds, isoSecondsOrNull } from "../platform/clock";
 import { pageBody } from "../platform/pagination";
 import {
   changeBody,
+  configuredAnswer,
   listQuery,
   phoneNumberAnswer,
   phoneNumberPage,
   phoneNumberParams,
   registerBody,
   registeredAnswer,
+  webhookBody,
 } from "./schema";
 import { resolveNumber, syncNumber } from "./service";
 import { changeNumber, exchangeNumberToken, registerNumber, removeNumber } from "./service-registration";
+import { configureWebhook, WEBHOOK_SECRET_HEADER, webhookUrl } from "./service-webhook";
 import { findNumber, type PhoneNumber, pageNumbers } from "./store";
 
 const tags = ["Phone numbers"];
@@ -34,7 +37,7 @@ const registerRoute = operation(
     tags,
     summary: "Register a phone number",
     description:
-      "The provider is asked about the number with the token; what it says is stored. 409 names the number's id if it is yours.",
+      "The provider is asked about the number with the credentials; what it says is stored, and its webhooks are asked for. 409 names the number's id if it is yours.",
     request: { body: { required: true, content: json(registerBody) } },
     responses: { 201: { description: "The number", content: json(registeredAnswer) } },
   },
@@ -107,6 +110,19 @@ const exchangeRoute = operation(
   },
 );
 
+const webhookRoute = operation(
+  { kind: "workspace", permission: "phone_numbers.manage", item: true },
+  ["provider_refused", "provider_unavailable"],
+  {
+    method: "post",
+    path: `${itemPath}/webhook`,
+    tags,
+    summary: "Subscribe the number's webhooks again, or configure its address anew at the provider",
+    request: { params: phoneNumberParams, body: { required: false, content: json(webhookBody) } },
+    responses: { 200: { description: "The number, and what the provider said", content: json(configuredAnswer) } },
+  },
+);
+
 /** The resource; `defaultId` is the number that acts where a call names none. */
 function bodyOf(c: AppContext, number: PhoneNumber, defaultId: string | null): z.input<typeof phoneNumberAnswer> {
   return {
@@ -128,7 +144,7 @@ function bodyOf(c: AppContext, number: PhoneNumber, defaultId: string | null): z
     provider_status: number.providerStatus,
     verified_name: number.verifiedName,
     token_expires_at: isoSecondsOrNull(number.tokenExpiresAt),
-    webhook_url: `${new URL(c.req.url).origin}/webhooks/${number.provider}/${number.id}`,
+    webhook_url: webhookUrl(new URL(c.req.url).origin, number),
     last_webhook_at: isoSecondsOrNull(number.lastWebhookAt),
     blocked_reason: number.blockedReason,
     is_default: number.id === defaultId,
@@ -150,7 +166,7 @@ export const phoneNumberRoutes = createRouter()
   .openapi(registerRoute, async (c) => {
     const body = c.req.valid("json");
     const scope = await enterWorkspace(c, "phone_numbers.manage", body.workspace_id);
-    const { number, subscription } = await registerNumber(scope, body);
+    const { number, subscription } = await registerNumber(scope, body, new URL(c.req.url).origin);
     return c.json({ ...(await fullBody(c, scope, number)), subscription }, 201);
   })
   .openapi(listRoute, async (c) => {
@@ -184,6 +200,17 @@ export const phoneNumberRoutes = createRouter()
     const { scope, item } = await enterNumber(c, "phone_numbers.sync", c.req.valid("param").phone_number_id);
     const synced = await syncNumber(scope.rt, scope.membership.shard, scope.db, item);
     return c.json(await fullBody(c, scope, synced), 200);
+  })
+  .openapi(webhookRoute, async (c) => {
+    const id = c.req.valid("param").phone_number_id;
+    // Without a body there is nothing to parse, and nothing to change.
+    const rotate = c.req.valid("json")?.rotate_secret ?? false;
+    const { scope, item } = await enterNumber(c, "phone_numbers.manage", id);
+    const origin = new URL(c.req.url).origin;
+    const { number, subscription, target } = await configureWebhook(scope, item, { origin, rotate });
+    const { url, user: username, secret } = target;
+    const webhook = number.provider === "meta" ? null : { url, header: WEBHOOK_SECRET_HEADER, username, secret };
+    return c.json({ ...(await fullBody(c, scope, number)), subscription, webhook }, 200);
   })
   .openapi(exchangeRoute, async (c) => {
     const id = c.req.valid("param").phone_number_id;

@@ -1,11 +1,14 @@
 /** Connecting a number, changing its connection, and letting it go. */
 import type { WorkspaceScope } from "../auth/guard";
-import { AppError } from "../platform/errors";
+import { AppError, invalidField } from "../platform/errors";
 import { directory, type Runtime, shard } from "../platform/runtime";
+import { infobipBase } from "../providers/infobip-http";
+import type { Connection } from "../providers/provider";
 import { providerFor } from "../providers/registry";
 import type { NumberChange, Registration } from "./schema";
 import { accepted, announceNumber, openConnection, routeByFacts, sealToken } from "./service";
 import { reopenGate, sealAppSecret } from "./service-pipeline";
+import { type Subscription, subscribeNumber, webhookTarget } from "./service-webhook";
 import {
   insertNumber,
   isNumberLive,
@@ -22,6 +25,7 @@ import {
   type ProviderNumber,
   replaceProviderNumber,
   selectProviderNumber,
+  selectWebhookVersion,
   updateProviderNumber,
 } from "./store-directory";
 
@@ -30,23 +34,37 @@ const ABANDONED_AFTER = 60_000;
 
 export interface Registered {
   number: PhoneNumber;
-  /** Whether the provider will send webhooks of the number's account, and its reason if not: not fatal. */
-  subscription: { subscribed: boolean; reason: string | null };
+  subscription: Subscription;
 }
 
 /**
- * Connects a number: the provider says whether the token is good for it, the directory whether it is free, in that
- * order, so that nobody learns of a number they have no token for. A number that was deleted here comes back under
- * its old id. Throws `provider_refused`, `provider_unavailable` and `number_in_use`.
+ * Connects a number: the provider says whether the credentials are good for it, the directory whether it is free, in
+ * that order, so that nobody learns of a number they have no token for. A number that was deleted here comes back under
+ * its old id. `origin` is where its provider finds this deployment. Throws `provider_refused`, `provider_unavailable`,
+ * `number_in_use`, and 422 for an id that is not the one the credentials are for.
  */
-export async function registerNumber(scope: WorkspaceScope, input: Registration): Promise<Registered> {
+export async function registerNumber(scope: WorkspaceScope, input: Registration, origin: string): Promise<Registered> {
   const { rt, db, workspaceId } = scope;
-  const { provider: name, phone_number_id: providerNumberId, access_token: accessToken } = input;
-  const earlier = await selectEarlierNumber(db, workspaceId, name, providerNumberId);
-  if (earlier && earlier.deletedAt === null) throw inUse(earlier.id);
+  const { provider: name, access_token: accessToken } = input;
+  const given = givenId(input);
+  if (given !== null) refuseLive(await selectEarlierNumber(db, workspaceId, name, given));
   const provider = providerFor(rt, name);
-  const connection = { provider: name, providerNumberId, businessId: input.business_id ?? null, accessToken };
-  const info = accepted(await provider.describeNumber(connection));
+  const asked: Connection = {
+    provider: name,
+    providerNumberId: given ?? "",
+    businessId: input.business_id ?? null,
+    accessToken,
+    phoneNumber: input.phone_number ?? null,
+    apiBase: input.base_url === undefined ? null : infobipBase(input.base_url),
+  };
+  const info = accepted(await provider.describeNumber(asked));
+  const providerNumberId = info.providerNumberId ?? asked.providerNumberId;
+  if (given !== null && given !== providerNumberId) {
+    throw invalidField(["body", "phone_number_id"], `The key is for another number, ${providerNumberId}`);
+  }
+  const connection = { ...asked, providerNumberId, businessId: info.businessId };
+  const earlier = await selectEarlierNumber(db, workspaceId, name, providerNumberId);
+  refuseLive(earlier);
   const now = rt.clock();
   const claim: ProviderNumber = {
     provider: name,
@@ -58,6 +76,8 @@ export async function registerNumber(scope: WorkspaceScope, input: Registration)
     phoneDigits: info.phoneNumber.slice(1),
     appSecretSealed: null,
     createdAt: now,
+    webhookVersion: 1,
+    webhookRotatedAt: null,
   };
   const id = await claimNumber(rt, claim);
   const number: PhoneNumber = {
@@ -88,6 +108,8 @@ export async function registerNumber(scope: WorkspaceScope, input: Registration)
     createdAt: now,
     updatedAt: now,
     deletedAt: null,
+    apiBase: connection.apiBase ?? null,
+    webhookOrigin: origin,
   };
   if (!(await insertNumber(db, number))) throw inUse(id);
   await updateProviderNumber(directory(rt), id, {
@@ -99,10 +121,20 @@ export async function registerNumber(scope: WorkspaceScope, input: Registration)
   });
   // Its gate may still be closed from an earlier life.
   if (earlier) await reopenGate(rt, scope.membership.shard, number);
-  const subscribed = await provider.subscribe({ ...connection, businessId: info.businessId });
-  const reason = subscribed.ok ? null : subscribed.refused ? subscribed.error.title : subscribed.reason;
+  const version = (await selectWebhookVersion(directory(rt), id)) ?? claim.webhookVersion;
+  const subscription = await subscribeNumber(rt, connection, await webhookTarget(rt, origin, number, version));
   await announceNumber(rt, db, number);
-  return { number, subscription: { subscribed: subscribed.ok, reason } };
+  return { number, subscription };
+}
+
+/** The provider's id as the caller knows it: Infobip's is the number itself. */
+function givenId(input: Registration): string | null {
+  if (input.phone_number_id !== undefined) return input.phone_number_id;
+  return input.provider === "infobip" && input.phone_number !== undefined ? input.phone_number.slice(1) : null;
+}
+
+function refuseLive(earlier: PhoneNumber | null): void {
+  if (earlier && earlier.deletedAt === null) throw inUse(earlier.id);
 }
 
 function inUse(id: string | null): AppError {
@@ -152,8 +184,13 @@ export async function changeNumber(
             providerNumberId: number.providerNumberId,
             businessId: number.businessId,
             accessToken: change.access_token,
+            phoneNumber: number.phoneNumber,
+            apiBase: number.apiBase,
           }),
         );
+  if (info?.providerNumberId !== undefined && info.providerNumberId !== number.providerNumberId) {
+    throw invalidField(["body", "access_token"], `The key is for another number, ${info.providerNumberId}`);
+  }
   if (change.access_token !== undefined && info) {
     set.accessTokenSealed = await sealToken(rt, workspaceId, number.id, change.access_token);
     // The end of the old token says nothing of the new one.

@@ -43,6 +43,8 @@ export async function openConnection(rt: Runtime, number: PhoneNumber): Promise<
     providerNumberId: number.providerNumberId,
     businessId: number.businessId,
     accessToken: await open(keys, tokenContext(number.workspaceId, number.id), number.accessTokenSealed),
+    phoneNumber: number.phoneNumber,
+    apiBase: number.apiBase,
   };
 }
 

@@ -15,3 +15,20 @@ export async function updateBusinessAccount(
     now,
   );
 }
+
+/** Keeps where the provider was told to find us. */
+export async function updateWebhookOrigin(
+  db: Db,
+  { workspaceId, id }: { workspaceId: string; id: string },
+  origin: string,
+  now: number,
+): Promise<void> {
+  await db.run(
+    `UPDATE phone_numbers SET webhook_origin = ?3, updated_at = ?4
+     WHERE workspace_id = ?1 AND id = ?2 AND deleted_at IS NULL AND webhook_origin IS NOT ?3`,
+    workspaceId,
+    id,
+    origin,
+    now,
+  );
+}

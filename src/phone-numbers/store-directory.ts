@@ -1,4 +1,5 @@
 import { eq, type InferSelectModel } from "drizzle-orm";
+import { z } from "zod";
 import { built, columnsOf, type Db, fromRow } from "../platform/d1";
 import { providerNumbers } from "./directory-tables";
 
@@ -71,4 +72,26 @@ export async function updateProviderNumber(
 /** Frees the provider's number for whoever registers it next. */
 export async function deleteProviderNumber(directory: Db, phoneNumberId: string): Promise<void> {
   await directory.run("DELETE FROM provider_numbers WHERE phone_number_id = ?1", phoneNumberId);
+}
+
+const versionRow = z.object({ webhook_version: z.number() });
+
+/** The version of a connection's webhook secret; null when it is not registered. */
+export async function selectWebhookVersion(directory: Db, phoneNumberId: string): Promise<number | null> {
+  const row = await directory.first(
+    "SELECT webhook_version FROM provider_numbers WHERE phone_number_id = ?1",
+    phoneNumberId,
+  );
+  return row && versionRow.parse(row).webhook_version;
+}
+
+/** The next version of a connection's webhook secret, which counts from now on; null when it is not registered. */
+export async function rotateWebhook(directory: Db, phoneNumberId: string, now: number): Promise<number | null> {
+  const [row] = await directory.all(
+    `UPDATE provider_numbers SET webhook_version = webhook_version + 1, webhook_rotated_at = ?2
+     WHERE phone_number_id = ?1 RETURNING webhook_version`,
+    phoneNumberId,
+    now,
+  );
+  return row === undefined ? null : versionRow.parse(row).webhook_version;
 }

@@ -215,11 +215,14 @@ export function updateFacts(facts: readonly NumberFacts[], now: number): Stateme
     business: info.businessId,
     knows_end: info.tokenExpiresAt === undefined ? 0 : 1,
     end: info.tokenExpiresAt ?? null,
+    partial: info.partial === true ? 1 : 0,
   }));
+  const told = (column: string, member: string) =>
+    `${column} = CASE WHEN j.value ->> 'partial' = 1 THEN p.${column} ELSE j.value ->> '${member}' END`;
   return jsonChunks(rows).map((chunk) =>
     statement(
-      `UPDATE phone_numbers AS p SET phone_number = j.value ->> 'phone', verified_name = j.value ->> 'name',
-         quality_rating = j.value ->> 'quality', message_limit = j.value ->> 'limit', tier = j.value ->> 'tier',
+      `UPDATE phone_numbers AS p SET phone_number = j.value ->> 'phone', ${told("verified_name", "name")},
+         ${told("quality_rating", "quality")}, ${told("message_limit", "limit")}, ${told("tier", "tier")},
          provider_status = j.value ->> 'word', business_id = COALESCE(p.business_id, j.value ->> 'business'),
          status = CASE WHEN p.disabled_by_us = 1 THEN 'disabled' ELSE j.value ->> 'status' END,
          token_expires_at = CASE WHEN j.value ->> 'knows_end' = 1 THEN j.value ->> 'end' ELSE p.token_expires_at END,

@@ -38,6 +38,10 @@ export const phoneNumbers = sqliteTable(
     createdAt: integer("created_at").notNull(),
     updatedAt: integer("updated_at").notNull(),
     deletedAt: integer("deleted_at"),
+    /** The account's own API address, of providers that give each account one. */
+    apiBase: text("api_base"),
+    /** Where the provider was told to find this deployment: scheme and host, without a path. */
+    webhookOrigin: text("webhook_origin"),
   },
   (t) => [primaryKey({ columns: [t.workspaceId, t.id] })],
 );

@@ -16,6 +16,17 @@ const origins = z
   .pipe(z.array(z.url({ protocol: /^https?$/, error: "LIVE_ORIGINS lists origins such as https://inbox.example.com" })))
   .transform((urls) => urls.map((url) => new URL(url).origin));
 
+/** `localhost:8001` and the like, as a URL names its host. */
+const hosts = z
+  .string()
+  .default("")
+  .transform((text) =>
+    text
+      .toLowerCase()
+      .split(/[\s,]+/)
+      .filter((part) => part !== ""),
+  );
+
 /**
  * Times of the sending and receiving pipelines, in ms unless named otherwise. Configuration, because queue delays and
  * alarms ignore fake clocks: tests make them short, production keeps the defaults.
@@ -76,6 +87,9 @@ const settingsSchema = z.object({
     .regex(/^v\d+\.\d+$/, "WHATSAPP_API_VERSION looks like v25.0")
     .default("v25.0"),
   META_GRAPH_URL: baseUrl.default("https://graph.facebook.com"),
+  DIALOG360_URL: baseUrl.default("https://waba-v2.360dialog.io"),
+  /** For numbers that name no address of their account; another one than Infobip's takes the place of every account's. */
+  INFOBIP_URL: baseUrl.default("https://api.infobip.com"),
   GOOGLE_CLIENT_ID: optional,
   GOOGLE_CERTS_URL: baseUrl.default("https://www.googleapis.com/oauth2/v3/certs"),
   GITHUB_CLIENT_ID: optional,
@@ -91,6 +105,8 @@ const settingsSchema = z.object({
   /** Origins besides our own whose pages may open live sockets, separated by commas. */
   LIVE_ORIGINS: origins,
   SANDBOX_URL: optional,
+  /** Hosts that addresses of tenants may name though they are not public: development only, separated by commas. */
+  PRIVATE_FETCH_HOSTS: hosts,
   PIPELINE: pipelineText,
 });
 

@@ -13,7 +13,7 @@ const MAX_ANSWER_BYTES = 256 * 1024;
 export type GraphAnswer =
   | { kind: "ok"; body: unknown }
   | { kind: "error"; status: number; error: MetaError; retryAfter: number | null }
-  | { kind: "refused"; status: number; retryAfter: number | null }
+  | { kind: "refused"; status: number; retryAfter: number | null; text: string }
   | { kind: "lost"; reason: string };
 
 export interface GraphCall {
@@ -32,22 +32,45 @@ export interface GraphCall {
   secrets?: readonly string[];
 }
 
-/**
- * One call to Meta's Graph API. The token travels in the header only, redirects are not followed, the answer is
- * bounded in time and size, and nothing of the call is logged. Never throws.
- */
+/** One call to a provider that answers as the Graph API does, whatever its host and credentials. */
+export interface GraphRequest {
+  method: "GET" | "POST" | "DELETE";
+  url: URL;
+  /** The credentials; what kind of body it is is added. */
+  headers: Headers;
+  body?: unknown;
+  stream?: { contentType: string; body: ReadableStream<Uint8Array> };
+  /** ms; `providerTimeout` unless given. */
+  timeout?: number | undefined;
+  /** What must not come back in an answer's texts. */
+  secrets: readonly string[];
+}
+
+/** One call to Meta's Graph API. The token travels in the header only. Never throws. */
 export async function callGraph(rt: Runtime, call: GraphCall): Promise<GraphAnswer> {
   const url = new URL(`${rt.config.META_GRAPH_URL}/${rt.config.WHATSAPP_API_VERSION}`);
   url.pathname += call.path.map((part) => `/${encodeURIComponent(part)}`).join("");
   for (const [name, value] of Object.entries(call.query ?? {})) url.searchParams.set(name, value);
-  const headers = new Headers({ Accept: "application/json" });
+  const headers = new Headers();
   if (call.accessToken !== null) headers.set("Authorization", `Bearer ${call.accessToken}`);
+  const { method, body, stream, timeout } = call;
+  const secrets = [...(call.secrets ?? []), ...(call.accessToken === null ? [] : [call.accessToken])];
+  return exchange(rt, { method, url, headers, body, ...(stream ? { stream } : {}), timeout, secrets });
+}
+
+/**
+ * Makes a call and reads its answer. Redirects are not followed, the answer is bounded in time and size, and nothing of
+ * the call is logged. Never throws.
+ */
+export async function exchange(rt: Runtime, call: GraphRequest): Promise<GraphAnswer> {
+  const headers = new Headers(call.headers);
+  headers.set("Accept", "application/json");
   if (call.stream) headers.set("Content-Type", call.stream.contentType);
   else if (call.body !== undefined) headers.set("Content-Type", "application/json");
   let response: Response;
   let text: string;
   try {
-    response = await rt.fetch(url.toString(), {
+    response = await rt.fetch(call.url.toString(), {
       method: call.method,
       headers,
       body: call.stream?.body ?? (call.body === undefined ? undefined : JSON.stringify(call.body)),
@@ -59,11 +82,10 @@ export async function callGraph(rt: Runtime, call: GraphCall): Promise<GraphAnsw
     // DNS failures and refused connections look like connections that broke after the request was sent.
     return { kind: "lost", reason: lossReason(error) };
   }
-  const secrets = [...(call.secrets ?? []), ...(call.accessToken === null ? [] : [call.accessToken])];
-  return interpret(response, text, secrets, rt.clock());
+  return interpret(response, text, call.secrets, rt.clock());
 }
 
-function lossReason(error: unknown): string {
+export function lossReason(error: unknown): string {
   if (error instanceof Error && (error.name === "TimeoutError" || error.name === "AbortError")) {
     return "The provider did not answer in time";
   }
@@ -73,7 +95,7 @@ function lossReason(error: unknown): string {
 
 class AnswerTooLarge extends Error {}
 
-async function readBounded(response: Response): Promise<string> {
+export async function readBounded(response: Response): Promise<string> {
   if (!response.body) return "";
   const decoder = new TextDecoder();
   let text = "";
@@ -135,10 +157,10 @@ function interpret(response: Response, text: string, secrets: readonly string[],
   if (status >= 500 || status === 408 || status === 499) {
     return { kind: "lost", reason: `The provider answered ${status} without an error of its API` };
   }
-  return { kind: "refused", status, retryAfter };
+  return { kind: "refused", status, retryAfter, text: shown(text, secrets) };
 }
 
-function readJson(text: string): unknown {
+export function readJson(text: string): unknown {
   try {
     return parseProviderJson(text);
   } catch (error) {
@@ -147,8 +169,8 @@ function readJson(text: string): unknown {
   }
 }
 
-/** Meta repeats a malformed token in its message ("Malformed access token EAA…"): it must not be stored or shown. */
-function shown(text: string, secrets: readonly string[]): string {
+/** A provider's text as it may be kept. Meta repeats a malformed token ("Malformed access token EAA…"): it must not be stored or shown. */
+export function shown(text: string, secrets: readonly string[]): string {
   const safe = secrets.filter((secret) => secret !== "").reduce((t, secret) => t.replaceAll(secret, "[secret]"), text);
   return safe.replace(/^\(#\d+\)\s*/, "").slice(0, 500);
 }

@@ -101,11 +101,27 @@ export function metaMediaLimit(file: {
 }
 
 /** Uploads a file as it comes; its length is known, so nothing of it waits in memory. Never throws. */
-export async function postMetaMedia(
+export function postMetaMedia(
   rt: Runtime,
   connection: Connection,
   file: OutgoingFile,
   timeout: number,
+): Promise<GraphAnswer> {
+  return asForm(file, (stream) =>
+    callGraph(rt, {
+      method: "POST",
+      path: [connection.providerNumberId, "media"],
+      stream,
+      timeout,
+      accessToken: connection.accessToken,
+    }),
+  );
+}
+
+/** Makes the form of an upload, pours the file through it while `call` is under way, and answers what that answers. */
+export async function asForm(
+  file: OutgoingFile,
+  call: (stream: { contentType: string; body: ReadableStream<Uint8Array> }) => Promise<GraphAnswer>,
 ): Promise<GraphAnswer> {
   const boundary = `----${crypto.randomUUID()}`;
   const encoder = new TextEncoder();
@@ -120,13 +136,7 @@ export async function postMetaMedia(
   const stop = new AbortController();
   // A file that breaks off is told by the answer, which is `lost` then; an answer that comes early ends the pouring.
   pour(writable, before, file.body, after, stop.signal).catch(() => undefined);
-  const answer = await callGraph(rt, {
-    method: "POST",
-    path: [connection.providerNumberId, "media"],
-    stream: { contentType: `multipart/form-data; boundary=${boundary}`, body: readable },
-    timeout,
-    accessToken: connection.accessToken,
-  });
+  const answer = await call({ contentType: `multipart/form-data; boundary=${boundary}`, body: readable });
   stop.abort();
   return answer;
 }
@@ -162,6 +172,8 @@ const infoSchema = z.object({
   url: z.url(),
   mime_type: z.string().min(1).optional().catch(undefined),
   file_name: z.string().min(1).optional().catch(undefined),
+  // A text in Meta's documents, a number in its traffic.
+  file_size: z.coerce.number().int().nonnegative().optional().catch(undefined),
 });
 
 /** A fresh link; the one before works for five minutes. */
@@ -176,10 +188,15 @@ export async function metaMediaInfo(
     query: { phone_number_id: connection.providerNumberId },
     accessToken: connection.accessToken,
   });
+  return mediaInfoOf(answer);
+}
+
+export function mediaInfoOf(answer: GraphAnswer): ProviderResult<MediaInfo> {
   return resultOf(answer, (body) => {
-    const info = infoSchema.safeParse(body);
-    if (!info.success) return undefined;
-    return { url: info.data.url, mimeType: info.data.mime_type ?? null, fileName: info.data.file_name ?? null };
+    const info = infoSchema.safeParse(body).data;
+    if (!info) return undefined;
+    const { url, mime_type: mimeType = null, file_name: fileName = null, file_size: size = null } = info;
+    return { url, mimeType, fileName, size };
   });
 }
 
@@ -193,7 +210,7 @@ function isOwnHost(rt: Runtime, url: URL): boolean {
   return graph.host !== "graph.facebook.com" && url.origin === graph.origin;
 }
 
-/** Reads a link of Meta's with the number's token; redirects are not followed. Never throws before the body is read. */
+/** Reads a link of Meta's with the number's token. */
 export async function downloadMetaMedia(
   rt: Runtime,
   connection: Connection,
@@ -202,10 +219,20 @@ export async function downloadMetaMedia(
 ): Promise<MediaDownload> {
   const url = URL.parse(link);
   if (!url || !isOwnHost(rt, url)) return { kind: "failed", reason: "The file's address is not the provider's" };
+  return readFile(rt, url, { Authorization: `Bearer ${connection.accessToken}` }, timeout);
+}
+
+/** Reads a file at a provider's own host with these credentials; redirects are not followed. Never throws before the body is read. */
+export async function readFile(
+  rt: Runtime,
+  url: URL,
+  credentials: Record<string, string>,
+  timeout: number,
+): Promise<MediaDownload> {
   let response: Response;
   try {
     response = await rt.fetch(url.toString(), {
-      headers: { Authorization: `Bearer ${connection.accessToken}`, Accept: "*/*" },
+      headers: { ...credentials, Accept: "*/*" },
       redirect: "manual",
       signal: AbortSignal.timeout(timeout),
     });

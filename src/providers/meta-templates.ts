@@ -10,7 +10,7 @@ const FIELDS = "id,name,language,status,category,components,parameter_format,rej
 /** A page of this many templates stays within the bound of an answer, however many buttons they have. */
 const PAGE = 50;
 
-const templateSchema = z
+export const templateSchema = z
   .object({
     id: z.coerce.string().min(1),
     name: z.string().min(1),
@@ -47,7 +47,7 @@ const noAccount = {
   reason: "The business account of the number is not known",
 } as const;
 
-const createdSchema = z.object({
+export const createdSchema = z.object({
   id: z.coerce.string().min(1),
   status: z.string().min(1).default("PENDING"),
   category: z.string().min(1).optional(),

@@ -19,6 +19,18 @@ export interface Connection {
   providerNumberId: string;
   businessId: string | null;
   accessToken: string;
+  /** `+` and digits, where it is known: not every provider tells it. */
+  phoneNumber?: string | null;
+  /** The account's own API address, of a provider that gives each account one. */
+  apiBase?: string | null;
+}
+
+/** Where a provider is told to send a number's webhooks, and what it proves itself with there (contract 24). */
+export interface WebhookTarget {
+  url: string;
+  /** User of basic authentication: our id of the number. */
+  user: string;
+  secret: string;
 }
 
 /** Who receives: a phone number in digits, a business-scoped user id, or a group. At least one is set. */
@@ -34,6 +46,8 @@ export interface SendRequest {
   callbackId: string;
   /** Refusals of this message so far. Attempts are claims, and not every claim comes to a call. */
   failures?: number;
+  /** The id under which an earlier call may have arrived: this one makes the same again (`repeat`). */
+  repeats?: string | null;
   recipient: Recipient;
   type: string;
   /** The payload of the type, as Meta names its members; the type `contacts` is `{contacts: [...]}`. */
@@ -45,13 +59,15 @@ export interface SendRequest {
 /**
  * The outcome of a call, as a value. `ambiguous`: the request may have arrived, so it is never sent again blindly.
  * `blocked`: nothing of this number (or account) can be sent until somebody acts. `retryAfter`: ms the provider asked
- * to wait, null when it named no time.
+ * to wait, null when it named no time; `throttled`: the whole number is too fast, not this message. `repeat`: the
+ * request may have arrived, and the provider takes the same id only once, so the same call is simply made again.
  */
 export type SendOutcome =
   | { kind: "sent"; waMessageId: string; waId: string | null; userId: string | null; held: boolean }
   | { kind: "permanent"; error: ProviderError }
-  | { kind: "transient"; error: ProviderError; retryAfter: number | null }
+  | { kind: "transient"; error: ProviderError; retryAfter: number | null; throttled?: boolean }
   | { kind: "ambiguous"; error: ProviderError }
+  | { kind: "repeat"; providerMessageId: string; error: ProviderError; retryAfter: number | null }
   | { kind: "blocked"; scope: "number" | "account"; error: ProviderError };
 
 /** What a provider says of a number. */
@@ -66,6 +82,10 @@ export interface NumberInfo {
   businessId: string | null;
   /** ms; null: never. Undefined when the provider did not say. */
   tokenExpiresAt: number | null | undefined;
+  /** The provider's id of the number, from a provider whose credentials alone say which number they are for. */
+  providerNumberId?: string;
+  /** The provider tells id and state only: what its webhooks said of name, quality and limits stays. */
+  partial?: boolean;
 }
 
 /** The result of a management call: what it learned, or why the provider refused (its own words). */
@@ -126,7 +146,7 @@ export interface OutgoingFile {
 /** What became of an upload. Uploading twice does no harm, so nothing of it is ever ambiguous. */
 export type UploadOutcome =
   | { kind: "uploaded"; providerMediaId: string }
-  | Exclude<SendOutcome, { kind: "sent" | "ambiguous" }>;
+  | Exclude<SendOutcome, { kind: "sent" | "ambiguous" | "repeat" }>;
 
 /** What a provider says of a file it holds. */
 export interface MediaInfo {
@@ -134,6 +154,8 @@ export interface MediaInfo {
   url: string;
   mimeType: string | null;
   fileName: string | null;
+  /** Bytes, where it is told. */
+  size?: number | null;
 }
 
 /** A download: its bytes, or that the address leads nowhere (any more), or why there is nothing now. */
@@ -149,16 +171,41 @@ export interface MediaLimit {
   reason: string;
 }
 
+/** Why a provider cannot carry a message of some kind at all (contract 15). */
+export interface SendLimit {
+  /** The member of the send that it is about. */
+  field: string;
+  limit: number | string;
+  reason: string;
+}
+
 export interface Provider {
   readonly name: ProviderName;
+  /** Whether a call may be made again under the same id without sending twice. */
+  readonly repeatable: boolean;
+  /** How a message names a file: by the id of an upload, or by an address that the provider fetches it from. */
+  readonly mediaBy: "id" | "link";
+  /** What of a message's kind the provider cannot carry; null when it can. Files are judged by `mediaLimit`. */
+  sendLimit(message: { type: string; content: Record<string, unknown> }): SendLimit | null;
   /** What the provider's own word for a number's state means for sending (contract 13). */
   statusOf(providerStatus: string | null): NumberInfo["status"];
   send(connection: Connection, request: SendRequest): Promise<SendOutcome>;
-  /** Marks an inbound message (and the earlier ones of its thread) read; optionally shows "typing" for up to 25 s. */
-  markRead(connection: Connection, waMessageId: string, typing: boolean): Promise<ProviderResult<null>>;
+  /**
+   * Marks an inbound message (and the earlier ones of its thread) read; optionally shows "typing" for up to 25 s, to
+   * `peer` (digits or a user id) where the provider asks who sees it.
+   */
+  markRead(
+    connection: Connection,
+    waMessageId: string,
+    typing: boolean,
+    peer?: string | null,
+  ): Promise<ProviderResult<null>>;
   describeNumber(connection: Connection): Promise<ProviderResult<NumberInfo>>;
-  /** Asks for the webhooks of the number's business account. Safe to repeat. */
-  subscribe(connection: Connection): Promise<ProviderResult<null>>;
+  /** Asks for the number's webhooks, at `webhook` where each number has an address of its own. Safe to repeat. */
+  subscribe(connection: Connection, webhook: WebhookTarget): Promise<ProviderResult<null>>;
+  /** The line "About" of the number's profile; null when there is none. */
+  readAbout(connection: Connection): Promise<ProviderResult<string | null>>;
+  setAbout(connection: Connection, about: string): Promise<ProviderResult<null>>;
   /** A long-lived token for a short-lived one; `expiresAt` in ms, null when it does not expire. */
   exchangeToken(connection: Connection): Promise<ProviderResult<{ accessToken: string; expiresAt: number | null }>>;
   /** What of a file and its caption a message of this type cannot carry; null when it can. `size` in bytes. */

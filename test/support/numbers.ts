@@ -13,7 +13,7 @@ export function freshProviderNumberId(): string {
 }
 
 /**
- * An active Meta number in a workspace, written straight into both databases. Its token is "sandbox-token" and its
+ * An active number in a workspace, of Meta unless another provider is named, written straight into both databases. Its token is "sandbox-token" and its
  * number is "+" and the provider's id, as the sandbox shows it (contract 32).
  */
 export async function registerNumber(
@@ -25,6 +25,7 @@ export async function registerNumber(
     access_token?: string;
     status?: PhoneNumber["status"];
     is_default?: boolean;
+    provider?: PhoneNumber["provider"];
   } = {},
 ): Promise<PhoneNumber> {
   const rt = createRuntime(env);
@@ -33,11 +34,12 @@ export async function registerNumber(
   const providerNumberId = options.provider_number_id ?? freshProviderNumberId();
   const shardNumber = workspace.shard ?? 0;
   const phoneNumber = options.phone_number ?? `+${providerNumberId}`;
+  const provider = options.provider ?? "meta";
   const businessId = options.business_id ?? `2${providerNumberId}`;
   const row: PhoneNumber = {
     workspaceId: workspace.workspaceId,
     id,
-    provider: "meta",
+    provider,
     providerNumberId,
     businessId,
     portfolioId: null,
@@ -62,9 +64,11 @@ export async function registerNumber(
     createdAt: now,
     updatedAt: now,
     deletedAt: null,
+    apiBase: null,
+    webhookOrigin: "https://switchboard.test",
   };
   await insertProviderNumber(directory(rt), {
-    provider: "meta",
+    provider,
     providerNumberId,
     workspaceId: workspace.workspaceId,
     shard: shardNumber,
@@ -73,6 +77,8 @@ export async function registerNumber(
     phoneDigits: phoneNumber.slice(1),
     appSecretSealed: null,
     createdAt: now,
+    webhookVersion: 1,
+    webhookRotatedAt: null,
   });
   await insertNumber(shard(rt, shardNumber), row);
   return row;

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { api } from "../../src/api";
 import { signEmailToken } from "../../src/auth/mail";
 import { signUp, startSession } from "../../src/auth/service";
+import { WEBHOOK_SECRET_HEADER, webhookSecret } from "../../src/phone-numbers/service-webhook";
 import { hmacSha256, toHex } from "../../src/platform/crypto";
 import { newUuid } from "../../src/platform/ids";
 import {
@@ -35,6 +36,12 @@ export interface World {
   messageId: string;
   deadLetterId: string;
   webhookEventId: string;
+  /** Has the contact in it. */
+  groupId: string;
+  emptyGroupId: string;
+  wordpressSourceId: string;
+  /** A status line planned for next week. */
+  statusId: string;
 }
 
 /** One call; path parameters are filled in, the rest is sent as it is. */
@@ -60,6 +67,9 @@ export interface OperationCase {
   settings?: Record<string, string>;
 }
 
+/** A site that nobody has. */
+const SHOP = { name: "Shop", kind: "woocommerce", url: "https://shop.wp.example.com" };
+
 const PASSWORD = "correct horse battery staple";
 
 function workspacePath(world: World): Call {
@@ -69,6 +79,9 @@ function workspacePath(world: World): Call {
 const messagePath = ({ messageId }: World): Call => ({ params: { message_id: messageId } });
 const conversationPath = ({ conversationId }: World): Call => ({ params: { id: conversationId } });
 const numberPath = ({ phoneNumberId }: World): Call => ({ params: { phone_number_id: phoneNumberId } });
+const groupPath = ({ groupId }: World): Call => ({ params: { id: groupId } });
+const sourcePath = ({ wordpressSourceId }: World): Call => ({ params: { id: wordpressSourceId } });
+const statusPath = ({ statusId }: World): Call => ({ params: { id: statusId } });
 const listOf = ({ owner }: World): Call => ({ query: { workspace_id: owner.workspaceId } });
 const memberPath = ({ owner, member }: World): Call => ({
   params: { workspace_id: owner.workspaceId, member_id: member.memberId },
@@ -101,6 +114,21 @@ async function ticketOf({ owner, conversationId }: World, kind: "workspace" | "c
 }
 
 const upgrade = { Upgrade: "websocket" };
+
+/** A provider that proves itself by the connection's own secret. */
+const ofConnection: OperationCase = {
+  status: 200,
+  call: async ({ phoneNumberId }) => ({
+    body: { results: [] },
+    headers: { [WEBHOOK_SECRET_HEADER]: await webhookSecret(testRuntime(), phoneNumberId, 1) },
+    params: { phone_id: phoneNumberId },
+  }),
+  unproved: {
+    status: 401,
+    detail: "The secret is missing or wrong",
+    call: ({ phoneNumberId }) => ({ body: { results: [] }, params: { phone_id: phoneNumberId } }),
+  },
+};
 
 export const CASES: Record<string, OperationCase> = {
   "GET /openapi.json": { status: 200, call: () => ({}) },
@@ -201,6 +229,7 @@ export const CASES: Record<string, OperationCase> = {
   "DELETE /api/phone-numbers/{phone_number_id}": { status: 204, call: numberPath, once: true },
   "POST /api/phone-numbers/{phone_number_id}/sync": { status: 200, call: numberPath },
   "POST /api/phone-numbers/{phone_number_id}/exchange-token": { status: 200, call: numberPath },
+  "POST /api/phone-numbers/{phone_number_id}/webhook": { status: 200, call: numberPath },
 
   "POST /api/messages/send/text": {
     status: 201,
@@ -223,6 +252,57 @@ export const CASES: Record<string, OperationCase> = {
   "GET /api/conversations/{id}": { status: 200, call: conversationPath },
   "GET /api/conversations/{id}/messages": { status: 200, call: conversationPath },
   "POST /api/conversations/{id}/read": { status: 200, call: conversationPath },
+
+  "POST /api/groups": {
+    status: 201,
+    call: ({ owner }) => ({ body: { workspace_id: owner.workspaceId, name: "Friends" } }),
+  },
+  "GET /api/groups": { status: 200, call: listOf },
+  "GET /api/groups/{id}": { status: 200, call: groupPath },
+  "PATCH /api/groups/{id}": { status: 200, call: (world) => ({ ...groupPath(world), body: { name: "Family" } }) },
+  "DELETE /api/groups/{id}": {
+    status: 204,
+    call: ({ emptyGroupId }) => ({ params: { id: emptyGroupId } }),
+    once: true,
+  },
+  "GET /api/groups/{id}/members": { status: 200, call: groupPath },
+  "POST /api/groups/{id}/members": {
+    status: 200,
+    call: (world) => ({ ...groupPath(world), body: { contact_ids: [world.contactId] } }),
+  },
+  "POST /api/groups/{id}/members/remove": {
+    status: 200,
+    call: (world) => ({ ...groupPath(world), body: { contact_ids: [world.contactId] } }),
+  },
+  "DELETE /api/groups/{id}/members/{contact_id}": {
+    status: 204,
+    call: ({ groupId, contactId }) => ({ params: { id: groupId, contact_id: contactId } }),
+    once: true,
+  },
+
+  "POST /api/wordpress/sources": {
+    status: 201,
+    call: ({ owner }) => ({ body: { workspace_id: owner.workspaceId, ...SHOP } }),
+  },
+  "GET /api/wordpress/sources": { status: 200, call: listOf },
+  "GET /api/wordpress/sources/{id}": { status: 200, call: sourcePath },
+  "PATCH /api/wordpress/sources/{id}": {
+    status: 200,
+    call: (world) => ({ ...sourcePath(world), body: { name: "Our shop" } }),
+  },
+  "DELETE /api/wordpress/sources/{id}": { status: 204, call: sourcePath, once: true },
+  "POST /api/wordpress/sources/{id}/sync": { status: 202, call: (world) => ({ ...sourcePath(world), body: {} }) },
+  "POST /api/wordpress/sources/{id}/test": { status: 200, call: sourcePath },
+
+  "POST /api/statuses": {
+    status: 201,
+    call: ({ owner }) => ({
+      body: { workspace_id: owner.workspaceId, text: "Good morning!", scheduled_at: nextWeek() },
+    }),
+  },
+  "GET /api/statuses": { status: 200, call: listOf },
+  "GET /api/statuses/{id}": { status: 200, call: statusPath },
+  "DELETE /api/statuses/{id}": { status: 204, call: statusPath, once: true },
 
   "GET /webhook": {
     status: 200,
@@ -250,6 +330,8 @@ export const CASES: Record<string, OperationCase> = {
       call: ({ phoneNumberId }) => ({ ...unsigned, params: { phone_id: phoneNumberId } }),
     },
   },
+  "POST /webhooks/360dialog/{phone_id}": ofConnection,
+  "POST /webhooks/infobip/{phone_id}": ofConnection,
   "GET /api/webhook-events": { status: 200, call: listOf },
   "GET /api/dead-letters": { status: 200, call: listOf },
   "POST /api/dead-letters/{id}/replay": {
@@ -296,6 +378,14 @@ function nextWeek(): string {
   return new Date(Date.now() + 7 * 86_400_000).toISOString();
 }
 
+const made = z.object({ id: z.string() });
+
+/** The id of what a call of the owner makes. */
+async function make(owner: TestWorkspace, path: string, body: Record<string, unknown>): Promise<string> {
+  const response = await owner.call("POST", path, { workspace_id: owner.workspaceId, ...body });
+  return made.parse(await response.json()).id;
+}
+
 const planned = z.object({ id: z.string(), conversation_id: z.string(), contact_id: z.string() });
 
 export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {}): Promise<World> {
@@ -310,6 +400,13 @@ export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {})
   });
   const message = planned.parse(await response.json());
   const database = owner.shard === 0 ? env.SHARD_0 : env.SHARD_1;
+  const [groupId, emptyGroupId, wordpressSourceId, statusId] = await Promise.all([
+    make(owner, "/api/groups", { name: "Customers" }),
+    make(owner, "/api/groups", { name: "Nobody" }),
+    make(owner, "/api/wordpress/sources", SHOP),
+    make(owner, "/api/statuses", { text: "Open", scheduled_at: nextWeek() }),
+  ]);
+  await owner.call("POST", `/api/groups/${groupId}/members`, { contact_ids: [message.contact_id] });
   const deadLetterId = newUuid();
   const webhookEventId = newUuid();
   const r2Key = `dead-letters/${owner.workspaceId}/${deadLetterId}.json`;
@@ -338,6 +435,10 @@ export async function newWorld(options: Parameters<typeof newWorkspace>[0] = {})
     messageId: message.id,
     deadLetterId,
     webhookEventId,
+    groupId,
+    emptyGroupId,
+    wordpressSourceId,
+    statusId,
   };
 }
 

@@ -62,6 +62,7 @@ export interface FaultOrder {
   ms?: number;
   retry_after?: number;
   http_status?: number;
+  rejection?: number;
   seed?: number;
   on?: "sends" | "other" | "all";
 }

@@ -1,0 +1,1 @@
+export { eraseFirings } from "./store-erase";

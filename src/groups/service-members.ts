@@ -1,0 +1,2 @@
+/** What campaigns and other surfaces ask of groups. */
+export { membersStep, selectGroupsOf, selectKnownGroups } from "./store-members";

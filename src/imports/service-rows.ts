@@ -1,0 +1,2 @@
+/** How slices that take people from elsewhere read their numbers and names. */
+export { readRow } from "./rows";

@@ -1,0 +1,1 @@
+export { sendInteractiveBody } from "./schema-kinds";

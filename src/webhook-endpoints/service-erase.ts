@@ -1,0 +1,1 @@
+export { eraseLogged } from "./store-erase";
